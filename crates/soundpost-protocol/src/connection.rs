@@ -1,0 +1,394 @@
+//! One client's connection as a state machine: frames and time come in, effects go out.
+//!
+//! It decides everything the protocol says about a connection and does nothing itself: the worker that owns it
+//! carries the effects out, in their order.
+
+use std::{num::NonZeroU32, sync::Arc, time::Instant};
+
+use crate::{
+    app::{App, ClientEvents, JSON_DEPTH_MAX},
+    auth,
+    channel::{ChannelKind, ChannelName},
+    client_frame::{ClientEvent, ClientFrame, Subscribe},
+    close::{CloseReason, Refusal},
+    json,
+    presence::Member,
+    rate::{Bucket, Window},
+    server_frame::{self, SubscriptionFailure},
+    socket_id::SocketId,
+    websocket::Frame,
+};
+
+/// What can happen to a connection.
+#[derive(Clone, Copy, Debug)]
+pub enum Input<'a> {
+    /// A whole text message.
+    Text(&'a str),
+    /// A ping control frame with its payload.
+    Ping(&'a [u8]),
+    /// A pong control frame.
+    Pong,
+    /// Time has passed: [`Connection::deadline`] is reached, or nearly.
+    Tick,
+}
+
+/// What the server must now do, in this order.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Effect {
+    /// Queue the frame for this client.
+    Send(Frame),
+    /// Join the channel. If that is impossible, say so with [`Connection::join_failed`].
+    Join {
+        /// Already in the connection's list of subscriptions.
+        channel: ChannelName,
+        /// Who joins, on presence channels.
+        member: Option<Arc<Member>>,
+    },
+    /// Answer a repeated subscribe: success again with a fresh roster and nothing else.
+    Rejoin {
+        /// Held before and after.
+        channel: ChannelName,
+        /// Who is here, on presence channels; perhaps with other info than before.
+        member: Option<Arc<Member>>,
+    },
+    /// Leave the channel.
+    Leave {
+        /// No longer in the connection's list of subscriptions.
+        channel: ChannelName,
+        /// Who leaves, on presence channels.
+        member: Option<Arc<Member>>,
+    },
+    /// Deliver the client event to every other subscriber of the channel. If that is impossible, say so with
+    /// [`Connection::relay_failed`].
+    Relay {
+        /// Where to.
+        channel: ChannelName,
+        /// The event, encoded.
+        frame: Frame,
+    },
+    /// Send the reason and a close frame, then end the connection.
+    Close(CloseReason),
+}
+
+/// What the upgrade request says, and what the server knows of the app it names.
+#[derive(Clone, Copy, Debug)]
+pub struct Opening<'a> {
+    /// The app with the key in the path, if there is one.
+    pub app: Option<&'a App>,
+    /// The node is about to stop.
+    pub draining: bool,
+    /// The socket is encrypted.
+    pub is_tls: bool,
+    /// The `protocol` of the query.
+    pub protocol: Option<&'a str>,
+    /// The `Origin` header.
+    pub origin: Option<&'a str>,
+}
+
+impl Opening<'_> {
+    /// The checks on connect, in the order the protocol gives them; the quotas of app and node come after these.
+    pub fn check(&self) -> Result<(), CloseReason> {
+        if self.draining {
+            // Not 4200, on which clients come back at once: a lone node would be hammered until it is gone.
+            return Err(CloseReason::OverCapacity);
+        }
+        let app = self.app.ok_or(CloseReason::UnknownApp)?;
+        let supported = match self.protocol {
+            None => true,
+            Some(text) => matches!(text.parse(), Ok(4..=7_u32)),
+        };
+        if app.tls_only && !self.is_tls {
+            Err(CloseReason::TlsOnly)
+        } else if !app.enabled {
+            Err(CloseReason::AppDisabled)
+        } else if !supported {
+            Err(CloseReason::UnsupportedProtocol)
+        } else if !app.allowed_origins.allow(self.origin) {
+            Err(CloseReason::OriginNotAllowed)
+        } else {
+            Ok(())
+        }
+    }
+}
+
+/// One channel a connection is on.
+#[derive(Clone, Debug)]
+struct Subscription {
+    channel: ChannelName,
+    member: Option<Arc<Member>>,
+}
+
+/// What a connection may still send; made when it first matters.
+#[derive(Debug, Default)]
+struct Rates {
+    client_events: Option<Bucket>,
+    messages: Option<Window>,
+}
+
+/// An accepted connection.
+#[derive(Debug)]
+pub struct Connection {
+    app: Arc<App>,
+    socket_id: SocketId,
+    heard_at: Instant,
+    pinged_at: Option<Instant>,
+    /// The client has shown that it knows control frames, so pings need no JSON.
+    uses_control_frames: bool,
+    /// Sorted by channel.
+    subscriptions: Vec<Subscription>,
+    rates: Option<Box<Rates>>,
+}
+
+impl Connection {
+    /// A connection that has passed every check, and its greeting.
+    pub fn open(app: Arc<App>, socket_id: SocketId, now: Instant) -> (Self, Frame) {
+        let greeting = server_frame::connection_established(socket_id, app.activity_timeout.as_secs().max(1));
+        let connection = Self {
+            app,
+            socket_id,
+            heard_at: now,
+            pinged_at: None,
+            uses_control_frames: false,
+            subscriptions: Vec::new(),
+            rates: None,
+        };
+        (connection, greeting)
+    }
+
+    /// Its public name.
+    pub const fn socket_id(&self) -> SocketId {
+        self.socket_id
+    }
+
+    /// The app it belongs to.
+    pub const fn app(&self) -> &Arc<App> {
+        &self.app
+    }
+
+    /// Channels it is on.
+    pub const fn subscriptions(&self) -> usize {
+        self.subscriptions.len()
+    }
+
+    /// When it next wants a [`Input::Tick`].
+    pub fn deadline(&self) -> Instant {
+        match self.pinged_at {
+            Some(pinged_at) => pinged_at + self.app.pong_timeout,
+            None => self.heard_at + self.app.ping_interval,
+        }
+    }
+
+    /// Takes every subscription away, for a connection that has ended.
+    pub fn leave_all(&mut self) -> impl Iterator<Item = (ChannelName, Option<Arc<Member>>)> {
+        std::mem::take(&mut self.subscriptions).into_iter().map(|held| (held.channel, held.member))
+    }
+
+    /// Total: whatever a client sends yields effects, never a panic. The caller reuses `effects`.
+    pub fn step(&mut self, now: Instant, input: Input<'_>, effects: &mut Vec<Effect>) {
+        match input {
+            Input::Text(text) => {
+                self.heard(now);
+                self.receive(now, text, effects);
+            }
+            Input::Ping(payload) => {
+                self.heard(now);
+                self.uses_control_frames = true;
+                effects.push(Effect::Send(Frame::pong(payload)));
+            }
+            Input::Pong => {
+                self.heard(now);
+                self.uses_control_frames = true;
+            }
+            Input::Tick if now < self.deadline() => {}
+            Input::Tick if self.pinged_at.is_some() => effects.push(Effect::Close(CloseReason::PongTimeout)),
+            Input::Tick => {
+                self.pinged_at = Some(now);
+                let control = self.uses_control_frames;
+                effects.push(Effect::Send(if control { Frame::ping() } else { server_frame::ping() }));
+            }
+        }
+    }
+
+    /// A join that [`Effect::Join`] asked for was refused.
+    pub fn join_failed(
+        &mut self,
+        channel: &ChannelName,
+        failure: &SubscriptionFailure,
+        effects: &mut Vec<Effect>,
+    ) {
+        if let Ok(at) = self.find(channel) {
+            self.subscriptions.remove(at);
+        }
+        fail(channel.as_str(), failure, effects);
+    }
+
+    /// A client event that [`Effect::Relay`] asked to deliver was refused because the server is too busy.
+    pub fn relay_failed(&self, channel: &ChannelName, effects: &mut Vec<Effect>) {
+        let refusal = Refusal::ClientEvent("The server is busy, the event was not delivered");
+        effects.push(Effect::Send(server_frame::refusal(&refusal, Some(channel.as_str()))));
+    }
+
+    const fn heard(&mut self, now: Instant) {
+        self.heard_at = now;
+        self.pinged_at = None;
+    }
+
+    fn receive(&mut self, now: Instant, text: &str, effects: &mut Vec<Effect>) {
+        let frame = ClientFrame::parse(text);
+        if !matches!(frame, Ok(ClientFrame::Ping | ClientFrame::Pong)) && !self.may_send(now, effects) {
+            return;
+        }
+        match frame {
+            Ok(ClientFrame::Ping) => effects.push(Effect::Send(server_frame::pong())),
+            Ok(ClientFrame::Pong | ClientFrame::Other) => {}
+            Ok(ClientFrame::Subscribe(subscribe)) => {
+                if let Err(failure) = self.subscribe(&subscribe, effects) {
+                    fail(&subscribe.channel, &failure, effects);
+                }
+            }
+            Ok(ClientFrame::Unsubscribe { channel }) => self.unsubscribe(&channel, effects),
+            Ok(ClientFrame::ClientEvent(event)) => {
+                if let Err(refusal) = self.relay(now, &event, effects) {
+                    effects.push(Effect::Send(server_frame::refusal(&refusal, Some(&event.channel))));
+                }
+            }
+            Err(refusal) => effects.push(Effect::Send(server_frame::refusal(&refusal, None))),
+        }
+    }
+
+    /// Reverb's rate over all messages; pings and pongs are never counted.
+    fn may_send(&mut self, now: Instant, effects: &mut Vec<Effect>) -> bool {
+        let Some(rate) = self.app.message_rate else { return true };
+        let window = self.rates.get_or_insert_default().messages.get_or_insert(Window::new(now));
+        let free = window.take(rate.messages_max, rate.window, now);
+        if !free {
+            effects.push(match rate.terminate {
+                true => Effect::Close(CloseReason::RateLimit),
+                false => Effect::Send(server_frame::refusal(&Refusal::RateLimit, None)),
+            });
+        }
+        free
+    }
+
+    fn subscribe(
+        &mut self,
+        subscribe: &Subscribe<'_>,
+        effects: &mut Vec<Effect>,
+    ) -> Result<(), SubscriptionFailure> {
+        let limits = &self.app.limits;
+        let channel = ChannelName::parse(&subscribe.channel, limits).map_err(SubscriptionFailure::Name)?;
+        let kind = channel.kind();
+        let member = self.authorize(kind, &channel, subscribe)?;
+        match self.find(&channel) {
+            Ok(at) => {
+                let held = self.subscriptions.get_mut(at).ok_or(SubscriptionFailure::Busy)?;
+                let user =
+                    |member: &Option<Arc<Member>>| member.as_ref().map(|member| member.user_id.clone());
+                if user(&held.member) != user(&member) {
+                    return Err(SubscriptionFailure::OtherUser);
+                }
+                held.member.clone_from(&member);
+                effects.push(Effect::Rejoin { channel: held.channel.clone(), member });
+            }
+            Err(at) => {
+                if let Some(max) = limits.channels_per_connection_max.map(NonZeroU32::get)
+                    && self.subscriptions.len() >= max as usize
+                {
+                    return Err(SubscriptionFailure::ChannelsMax(max));
+                }
+                let subscription = Subscription { channel: channel.clone(), member: member.clone() };
+                self.subscriptions.insert(at, subscription);
+                effects.push(Effect::Join { channel, member });
+            }
+        }
+        Ok(())
+    }
+
+    /// Checks what the kind of channel demands; nothing is parsed from `channel_data` before its signature is good.
+    fn authorize(
+        &self,
+        kind: ChannelKind,
+        channel: &ChannelName,
+        subscribe: &Subscribe<'_>,
+    ) -> Result<Option<Arc<Member>>, SubscriptionFailure> {
+        if kind == ChannelKind::ServerToUser || kind.is_cache() {
+            return Err(SubscriptionFailure::Unsupported);
+        }
+        if !kind.needs_auth() {
+            return Ok(None);
+        }
+        let data = subscribe.channel_data.as_deref();
+        let auth = subscribe.auth.as_deref().unwrap_or_default();
+        if !auth::channel_auth_is_valid(&self.app, self.socket_id, channel, data, auth) {
+            return Err(SubscriptionFailure::Unauthorized);
+        }
+        if !kind.is_presence() {
+            return Ok(None);
+        }
+        let data = data.ok_or(SubscriptionFailure::Unauthorized)?;
+        let member = Member::parse(data, &self.app.limits).map_err(SubscriptionFailure::Member)?;
+        Ok(Some(Arc::new(member)))
+    }
+
+    fn unsubscribe(&mut self, channel: &str, effects: &mut Vec<Effect>) {
+        let found = self.subscriptions.binary_search_by(|held| held.channel.as_str().cmp(channel));
+        if let Ok(at) = found {
+            let Subscription { channel, member } = self.subscriptions.remove(at);
+            effects.push(Effect::Leave { channel, member });
+        }
+    }
+
+    /// The rules of client events, in the order of the Pusher docs, "Client events".
+    fn relay(
+        &mut self,
+        now: Instant,
+        event: &ClientEvent<'_>,
+        effects: &mut Vec<Effect>,
+    ) -> Result<(), Refusal> {
+        if self.app.client_events == ClientEvents::None {
+            return Err(Refusal::ClientEventsOff);
+        }
+        let limits = &self.app.limits;
+        if event.event.chars().count() > limits.event_name_chars_max {
+            return Err(Refusal::ClientEvent("The event name is too long (event_name_chars_max)"));
+        }
+        let channel = ChannelName::parse(&event.channel, limits)
+            .map_err(|_| Refusal::ClientEvent("The channel name is not valid"))?;
+        let kind = channel.kind();
+        let on_public = self.app.client_events_on_public && kind != ChannelKind::ServerToUser;
+        if !(kind.takes_client_events() || on_public) {
+            return Err(Refusal::ClientEvent(
+                "Client events are only supported on private and presence channels",
+            ));
+        }
+        let held = self.find(&channel).ok().and_then(|at| self.subscriptions.get(at));
+        if held.is_none() && self.app.client_events != ClientEvents::All {
+            return Err(Refusal::Unauthorized);
+        }
+        if event.data.is_some_and(|data| json::is_deeper_than(data, JSON_DEPTH_MAX)) {
+            return Err(Refusal::ClientEvent("The event data is nested too deeply"));
+        }
+        let user_id = held.and_then(|held| held.member.as_ref()).map(|member| member.user_id.clone());
+        if let Some(per_second) = self.app.client_events_per_second {
+            let rates = self.rates.get_or_insert_default();
+            let bucket = rates.client_events.get_or_insert(Bucket::new(per_second, now));
+            if !bucket.take(per_second, now) {
+                return Err(Refusal::RateLimit);
+            }
+        }
+        let frame = server_frame::client_event(&channel, &event.event, event.data, user_id.as_ref());
+        effects.push(Effect::Relay { channel, frame });
+        Ok(())
+    }
+
+    fn find(&self, channel: &ChannelName) -> Result<usize, usize> {
+        self.subscriptions.binary_search_by(|held| held.channel.cmp(channel))
+    }
+}
+
+fn fail(channel: &str, failure: &SubscriptionFailure, effects: &mut Vec<Effect>) {
+    effects.extend(failure.frames(channel).map(Effect::Send));
+}
+
+#[cfg(test)]
+mod tests;
