@@ -6,6 +6,7 @@
 
 #![cfg_attr(test, allow(clippy::disallowed_methods, reason = "tests may look at the clock"))]
 
+pub mod api;
 pub mod app;
 pub mod auth;
 pub mod channel;

@@ -1,0 +1,22 @@
+//! The HTTP API as values and functions: who may call it and what is asked.
+//!
+//! | Request | Read by |
+//! |---|---|
+//! | any | [`Query::parse`], [`verify_head`], [`BodyDigest::check`] |
+//! | `GET /apps/{id}/channels` | [`ChannelsQuery::parse`] |
+//! | `GET /apps/{id}/channels/{name}` | [`parse_channel`], [`channel_info`] |
+//! | `GET /apps/{id}/channels/{name}/users` | [`parse_presence_channel`] |
+//! | `POST /apps/{id}/users/{uid}/terminate_connections` | [`percent_decode`] |
+//!
+//! It refuses to know HTTP libraries, routes, headers and the clock: the server's door splits the path and says what
+//! time it is. Source: Pusher docs, "HTTP API reference"; where the SDKs ask for more than the docs say, the SDKs.
+
+mod error;
+mod info;
+mod query;
+pub mod signature;
+
+pub use error::{ApiError, ReservedPrefix};
+pub use info::{Attribute, ChannelsQuery, Info, channel_info, parse_channel, parse_presence_channel};
+pub use query::{QUERY_PARAMETERS_MAX, Query, percent_decode};
+pub use signature::{BodyDigest, verify_head};
