@@ -3,6 +3,8 @@
 //! | Request | Read by |
 //! |---|---|
 //! | any | [`Query::parse`], [`verify_head`], [`BodyDigest::check`] |
+//! | `POST /apps/{id}/events` | [`parse_trigger`] |
+//! | `POST /apps/{id}/batch_events` | [`parse_batch`] |
 //! | `GET /apps/{id}/channels` | [`ChannelsQuery::parse`] |
 //! | `GET /apps/{id}/channels/{name}` | [`parse_channel`], [`channel_info`] |
 //! | `GET /apps/{id}/channels/{name}/users` | [`parse_presence_channel`] |
@@ -11,12 +13,17 @@
 //! It refuses to know HTTP libraries, routes, headers and the clock: the server's door splits the path and says what
 //! time it is. Source: Pusher docs, "HTTP API reference"; where the SDKs ask for more than the docs say, the SDKs.
 
+mod data;
 mod error;
+mod events;
 mod info;
+mod json;
 mod query;
 pub mod signature;
 
+pub use data::EventData;
 pub use error::{ApiError, ReservedPrefix};
+pub use events::{BATCH_ITEMS_MAX, CHANNELS_MAX, Trigger, parse_batch, parse_trigger};
 pub use info::{Attribute, ChannelsQuery, Info, channel_info, parse_channel, parse_presence_channel};
 pub use query::{QUERY_PARAMETERS_MAX, Query, percent_decode};
 pub use signature::{BodyDigest, verify_head};
