@@ -1,14 +1,15 @@
-//! The HTTP API as values and functions: who may call it and what is asked.
+//! The HTTP API as values and functions: who may call it, what is asked, what is answered.
 //!
-//! | Request | Read by |
-//! |---|---|
-//! | any | [`Query::parse`], [`verify_head`], [`BodyDigest::check`] |
-//! | `POST /apps/{id}/events` | [`parse_trigger`] |
-//! | `POST /apps/{id}/batch_events` | [`parse_batch`] |
-//! | `GET /apps/{id}/channels` | [`ChannelsQuery::parse`] |
-//! | `GET /apps/{id}/channels/{name}` | [`parse_channel`], [`channel_info`] |
-//! | `GET /apps/{id}/channels/{name}/users` | [`parse_presence_channel`] |
-//! | `POST /apps/{id}/users/{uid}/terminate_connections` | [`percent_decode`] |
+//! | Request | Read by | Answered by |
+//! |---|---|---|
+//! | any | [`Query::parse`], [`verify_head`], [`BodyDigest::check`] | [`ApiError`] |
+//! | `POST /apps/{id}/events` | [`parse_trigger`] | [`replies::EMPTY`], [`replies::channels`] |
+//! | `POST /apps/{id}/batch_events` | [`parse_batch`] | [`replies::EMPTY`], [`replies::batch`] |
+//! | `GET /apps/{id}/channels` | [`ChannelsQuery::parse`] | [`replies::channels`] |
+//! | `GET /apps/{id}/channels/{name}` | [`parse_channel`], [`channel_info`] | [`replies::channel`] |
+//! | `GET /apps/{id}/channels/{name}/users` | [`parse_presence_channel`] | [`replies::users`] |
+//! | `POST /apps/{id}/users/{uid}/terminate_connections` | [`percent_decode`] | [`replies::EMPTY`] |
+//! | `GET /apps/{id}/connections` | | [`replies::connections`] |
 //!
 //! It refuses to know HTTP libraries, routes, headers and the clock: the server's door splits the path and says what
 //! time it is. Source: Pusher docs, "HTTP API reference"; where the SDKs ask for more than the docs say, the SDKs.
@@ -19,6 +20,7 @@ mod events;
 mod info;
 mod json;
 mod query;
+pub mod replies;
 pub mod signature;
 
 pub use data::EventData;
