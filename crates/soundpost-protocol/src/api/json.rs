@@ -14,8 +14,15 @@ use crate::app::JSON_DEPTH_MAX;
 /// what it says of other text is of no consequence, as the parser refuses that.
 pub(super) fn is_too_deep(text: &str) -> bool {
     // Most bodies have fewer brackets in all than may be open at once; counting them is far quicker than following.
-    text.bytes().filter(|byte| matches!(byte, b'[' | b'{')).count() > JSON_DEPTH_MAX
-        && depth_exceeds_max(text)
+    brackets(text) > JSON_DEPTH_MAX && depth_exceeds_max(text)
+}
+
+/// How many `[` and `{` there are, in strings too. In runs whose count fits a byte, 16 bytes are compared at a time.
+fn brackets(text: &str) -> usize {
+    // The two differ in one bit.
+    let opens = |byte: &u8| u8::from(byte | 0x20 == b'{');
+    let runs = text.as_bytes().chunks(usize::from(u8::MAX));
+    runs.map(|run| usize::from(run.iter().map(opens).sum::<u8>())).sum()
 }
 
 fn depth_exceeds_max(text: &str) -> bool {
@@ -103,6 +110,15 @@ impl<'de, T: Deserialize<'de>, const N: usize> Deserialize<'de> for Capped<T, N>
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn brackets_of_both_kinds_are_counted_in_texts_of_any_length() {
+        for length in [0, 1, 254, 255, 256, 511, 100_000] {
+            assert_eq!(brackets(&"[".repeat(length)), length);
+            assert_eq!(brackets(&"{".repeat(length)), length);
+            assert_eq!(brackets(&"]}(;Zz\u{5b80}\"\\".repeat(length)), 0);
+        }
+    }
 
     #[test]
     fn depth_is_counted_outside_strings_only() {
