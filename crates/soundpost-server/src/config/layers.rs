@@ -1,0 +1,214 @@
+//! Lays the sources over one another with the `config` crate: file, environment, flags. An app is layered with the app
+//! of the same id in the other sources. Every value keeps the name of the place it was written in.
+
+use std::{
+    collections::BTreeMap,
+    fs,
+    path::{Path, PathBuf},
+};
+
+use config::{Config, FileFormat, Map, Source, Value, ValueKind};
+use serde::de::DeserializeOwned;
+
+use super::{
+    ConfigError,
+    error::Place,
+    written::{AppFile, SettingsFile},
+};
+
+/// One source: dotted keys (`server.port`, `apps.0.key`) to values that know their origin.
+pub(super) type Flat = BTreeMap<String, Value>;
+
+/// Where each key's winning value was written.
+pub(super) type Origins = BTreeMap<String, String>;
+
+/// The sources in rising order of precedence, each checked for unknown keys.
+#[derive(Debug, Default)]
+pub(super) struct Sources {
+    /// Reverb's defaults, which hold for an app that `REVERB_*` names and give way to everything written.
+    pub(super) reverb_defaults: Flat,
+    pub(super) file: Flat,
+    pub(super) reverb: Flat,
+    pub(super) soundpost: Flat,
+    pub(super) flags: Flat,
+}
+
+/// What the sources say together.
+#[derive(Debug)]
+pub(super) struct Layered {
+    pub(super) settings: SettingsFile,
+    pub(super) origins: Origins,
+    pub(super) apps: Vec<LayeredApp>,
+}
+
+/// One app, from every source that names its id.
+#[derive(Debug)]
+pub(super) struct LayeredApp {
+    pub(super) app: AppFile,
+    /// Its table in the source of lowest precedence: `apps.0`, or `REVERB_APP` when `REVERB_*` alone names it.
+    pub(super) table: String,
+    pub(super) origins: Origins,
+}
+
+/// Reads a TOML file. Errors: [`ConfigError::Read`], [`ConfigError::Syntax`].
+pub(super) fn read_toml(path: &Path) -> Result<Flat, ConfigError> {
+    let text =
+        fs::read_to_string(path).map_err(|source| ConfigError::Read { path: path.to_owned(), source })?;
+    let values = config::File::from_str(&text, FileFormat::Toml)
+        .collect()
+        .map_err(|error| syntax(path.to_owned(), &error))?;
+    let mut flat = Flat::new();
+    let origin = path.display().to_string();
+    for (key, value) in values {
+        flatten(key, value.kind, &origin, &mut flat);
+    }
+    Ok(flat)
+}
+
+/// The toml crate's report without the excerpt of the file, which may hold a secret.
+fn syntax(path: PathBuf, error: &config::ConfigError) -> ConfigError {
+    let text = if let config::ConfigError::FileParse { cause, .. } = error {
+        cause.to_string()
+    } else {
+        error.to_string()
+    };
+    let number = |text: &str| text.chars().take_while(char::is_ascii_digit).collect::<String>().parse().ok();
+    let line = text.split_once("at line ").and_then(|(_, rest)| number(rest)).unwrap_or(1);
+    let is_report = |line: &&str| !line.contains('|') && !line.starts_with("TOML parse error");
+    let problem = text.lines().filter(is_report).map(str::trim).collect::<Vec<_>>().join(", ");
+    ConfigError::Syntax { path, line, problem }
+}
+
+/// Tables and arrays of tables become dotted keys; an empty table stays, to be checked and then to say nothing.
+fn flatten(key: String, kind: ValueKind, origin: &String, flat: &mut Flat) {
+    let is_table = |value: &Value| matches!(value.kind, ValueKind::Table(_));
+    let parts: Vec<(String, Value)> = if let ValueKind::Table(table) = &kind {
+        table.clone().into_iter().collect()
+    } else if let ValueKind::Array(array) = &kind
+        && array.iter().all(is_table)
+    {
+        array.iter().enumerate().map(|(index, value)| (index.to_string(), value.clone())).collect()
+    } else {
+        Vec::new()
+    };
+    if parts.is_empty() {
+        flat.insert(key, Value::new(Some(origin), kind));
+        return;
+    }
+    for (name, value) in parts {
+        flatten(format!("{key}.{name}"), value.kind, origin, flat);
+    }
+}
+
+/// Lays the sources over one another. Errors: apps without an id, two with one id in one source.
+pub(super) fn layer(sources: Sources) -> Result<Layered, ConfigError> {
+    let Sources { reverb_defaults, file, reverb, soundpost, flags } = sources;
+    let mut plain = Vec::new();
+    let mut apps: Vec<(String, Vec<Flat>)> = Vec::new();
+    for source in [file, reverb, soundpost, flags] {
+        let (of_apps, rest): (Flat, Flat) = source.into_iter().partition(|(key, _)| key.starts_with("apps."));
+        plain.push(rest);
+        let mut seen: BTreeMap<String, String> = BTreeMap::new();
+        for (table, app) in by_app(of_apps) {
+            let id = id_of(&app, &table)?;
+            if let Some(first) = seen.insert(id.clone(), table.clone()) {
+                let (first, second) = (format!("{first}.id"), format!("{table}.id"));
+                return Err(ConfigError::Shared { what: "an id", value: id, first, second });
+            }
+            let is_same = |(_, layers): &&mut (String, Vec<Flat>)| {
+                layers.first().and_then(|first| id_of(first, "").ok()).is_some_and(|other| other == id)
+            };
+            match apps.iter_mut().find(is_same) {
+                Some((_, layers)) => layers.push(app),
+                None => apps.push((table, vec![app])),
+            }
+        }
+    }
+    let (settings, origins) = merge(plain)?;
+    let apps = apps.into_iter().map(|(table, mut layers)| {
+        if layers.iter().any(|layer| layer.values().any(is_from_reverb)) {
+            layers.insert(0, reverb_defaults.clone());
+        }
+        let (app, origins) = merge(layers)?;
+        Ok(LayeredApp { app, table, origins })
+    });
+    Ok(Layered { settings, origins, apps: apps.collect::<Result<_, ConfigError>>()? })
+}
+
+fn is_from_reverb(value: &Value) -> bool {
+    value.origin().is_some_and(|origin| origin.starts_with("REVERB_APP_"))
+}
+
+/// `apps.0.key` and its like by table (`apps.0`), in the order of the indices.
+fn by_app(flat: Flat) -> Vec<(String, Flat)> {
+    let mut apps: BTreeMap<(usize, String), Flat> = BTreeMap::new();
+    for (key, value) in flat {
+        let rest = key.trim_start_matches("apps.");
+        let (index, field) = rest.split_once('.').unwrap_or((rest, ""));
+        let app = apps.entry((index.parse().unwrap_or(usize::MAX), index.to_owned())).or_default();
+        if !field.is_empty() {
+            app.insert(field.to_owned(), value);
+        }
+    }
+    apps.into_iter().map(|((_, index), app)| (format!("apps.{index}"), app)).collect()
+}
+
+fn id_of(app: &Flat, table: &str) -> Result<String, ConfigError> {
+    match app.get("id").map(|value| &value.kind) {
+        Some(ValueKind::Array(_) | ValueKind::Table(_) | ValueKind::Nil) | None => {
+            let reverb = app.values().any(is_from_reverb);
+            let key = if reverb { "REVERB_APP_ID".to_owned() } else { format!("{table}.id") };
+            Err(ConfigError::Missing { key, hint: String::new() })
+        }
+        Some(id) => Ok(id.to_string()),
+    }
+}
+
+/// One layer as the config crate takes it.
+#[derive(Clone, Debug)]
+struct Layer(Flat);
+
+impl Source for Layer {
+    fn clone_into_box(&self) -> Box<dyn Source + Send + Sync> {
+        Box::new(self.clone())
+    }
+
+    fn collect(&self) -> Result<Map<String, Value>, config::ConfigError> {
+        let is_value = |(_, value): &(&String, &Value)| !matches!(value.kind, ValueKind::Table(_));
+        Ok(self.0.iter().filter(is_value).map(|(key, value)| (key.clone(), value.clone())).collect())
+    }
+}
+
+/// The layers as one written form, and where each value of it stood.
+fn merge<T: DeserializeOwned>(layers: Vec<Flat>) -> Result<(T, Origins), ConfigError> {
+    let mut origins = Origins::new();
+    let mut builder = Config::builder();
+    for layer in layers {
+        for (key, value) in &layer {
+            if let Some(origin) = value.origin() {
+                origins.insert(key.clone(), origin.to_owned());
+            }
+        }
+        builder = builder.add_source(Layer(layer));
+    }
+    let written =
+        builder.build().and_then(Config::try_deserialize).map_err(|error| shape(&error, &origins))?;
+    Ok((written, origins))
+}
+
+/// The config crate's complaint about a value's shape, without the value: it may be a secret.
+fn shape(error: &config::ConfigError, origins: &Origins) -> ConfigError {
+    if let config::ConfigError::Type { key: Some(key), .. } | config::ConfigError::At { key: Some(key), .. } =
+        error
+    {
+        let origin = origins.get(key).unwrap_or(key).clone();
+        let expected = "one value, or an array of texts where a list belongs";
+        return ConfigError::Shape { place: Place { key: key.clone(), origin }, expected };
+    }
+    ConfigError::Layers(error.to_string().replace('\n', " "))
+}
+
+/// Adds a value with its origin to a source.
+pub(super) fn put(flat: &mut Flat, key: &str, origin: &str, value: impl Into<ValueKind>) {
+    flat.insert(key.to_owned(), Value::new(Some(&origin.to_owned()), value));
+}

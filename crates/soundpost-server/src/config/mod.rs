@@ -1,0 +1,130 @@
+//! The configuration: defaults, a TOML file, the environment with Laravel's names, and flags, checked once.
+//!
+//! [`written`] is what was written, [`settings`] what it means; only the second leaves this room. The environment is
+//! read here and nowhere else in the server, and it is passed in, so that a test can say what it is.
+//! Every key stands in `docs/configuration.md`. Knows nothing of sockets: whether a port is free is seen by binding it.
+
+mod checks;
+mod dotenv;
+mod environment;
+mod error;
+mod keys;
+mod layers;
+mod resolve;
+mod reverb;
+mod settings;
+mod written;
+
+#[cfg(test)]
+mod tests;
+
+use std::path::{Path, PathBuf};
+
+pub use error::{ConfigError, Place};
+pub use settings::{
+    AdminSettings, DEVELOPMENT_ID, DEVELOPMENT_KEY, DEVELOPMENT_SECRET, Listen, LogFormat, LogSettings, Note,
+    NoteLevel, ServerSettings, Settings,
+};
+
+use environment::Environment;
+use layers::{Flat, Sources, put};
+
+/// What the command line says. It beats every other source.
+#[derive(Clone, Debug, Default)]
+pub struct Flags {
+    /// `--config`: this file and nothing of Laravel's, unless `env_file` is given too.
+    pub config: Option<PathBuf>,
+    /// `--env-file` in place of the `.env` in the working directory.
+    pub env_file: Option<PathBuf>,
+    /// `--host`
+    pub host: Option<String>,
+    /// `--port`
+    pub port: Option<u16>,
+    /// `--path`
+    pub path: Option<String>,
+    /// `--hostname`
+    pub hostname: Option<String>,
+    /// `--debug`; false says nothing.
+    pub debug: bool,
+    /// `--log-format`
+    pub log_format: Option<LogFormat>,
+}
+
+impl Settings {
+    /// Reads and checks every source: `flags`, then `SOUNDPOST_*`, then `REVERB_*`, then the file, then the defaults.
+    /// `environment` are the process's variables, which beat a `.env`; `dir` is the working directory, where
+    /// `soundpost.toml` and `.env` are looked for. With [`Flags::config`] and without [`Flags::env_file`] neither
+    /// `.env` nor `REVERB_*` is read, so that the file means what it says.
+    ///
+    /// Errors: [`ConfigError`], the first found.
+    pub fn load(
+        flags: &Flags,
+        environment: impl IntoIterator<Item = (String, String)>,
+        dir: &Path,
+    ) -> Result<Self, ConfigError> {
+        let mut notes = Vec::new();
+        let mut environment = Environment::new(environment);
+        let reads_laravel = flags.config.is_none() || flags.env_file.is_some();
+        match &flags.env_file {
+            Some(path) => environment.read(&dir.join(path), true)?,
+            None if reads_laravel => environment.read(&dir.join(".env"), false)?,
+            None => {}
+        }
+        let mut sources =
+            Sources { reverb_defaults: reverb::defaults(), flags: flags.flat(), ..Sources::default() };
+        if let Some(path) = flags.file(dir) {
+            sources.file = layers::read_toml(&path)?;
+            keys::check(&mut sources.file)?;
+            notes.push(Note::info(format!("configured by {}", path.display())));
+        }
+        if reads_laravel {
+            sources.reverb = reverb::read(&environment, &mut notes)?;
+        }
+        if let Some(name) = environment.names("SOKETI_").first().filter(|_| reads_laravel) {
+            notes.push(Note::warning(format!(
+                "{name} and its like are ignored: this version reads no SOKETI_*"
+            )));
+        }
+        sources.soundpost = environment.soundpost(&mut notes)?;
+        let mut settings = Self::try_from(layers::layer(sources)?)?;
+        settings.log.filter =
+            environment.value("SOUNDPOST_LOG").filter(|text| !text.is_empty()).map(str::to_owned);
+        notes.append(&mut settings.notes);
+        settings.notes = notes;
+        Ok(settings)
+    }
+}
+
+impl Flags {
+    /// The file to read: the one given, or `soundpost.toml` if it is there.
+    fn file(&self, dir: &Path) -> Option<PathBuf> {
+        match &self.config {
+            Some(path) => Some(dir.join(path)),
+            None => Some(dir.join("soundpost.toml")).filter(|path| path.exists()),
+        }
+    }
+
+    fn flat(&self) -> Flat {
+        let mut flat = Flat::new();
+        let texts = [("host", &self.host), ("path", &self.path), ("hostname", &self.hostname)];
+        for (name, text) in texts {
+            if let Some(text) = text {
+                put(&mut flat, &format!("server.{name}"), &format!("--{name}"), text.as_str());
+            }
+        }
+        if let Some(port) = self.port {
+            put(&mut flat, "server.port", "--port", port);
+        }
+        if self.debug {
+            put(&mut flat, "server.debug", "--debug", true);
+        }
+        if let Some(format) = self.log_format {
+            let word = match format {
+                LogFormat::Human => "human",
+                LogFormat::Json => "json",
+            };
+            put(&mut flat, "server.log_format", "--log-format", word);
+        }
+        flat
+    }
+}

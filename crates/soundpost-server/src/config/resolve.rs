@@ -1,0 +1,361 @@
+//! From what was written to what it means: [`Settings`] out of the layered sources.
+
+use std::{collections::BTreeMap, net::SocketAddr, num::NonZeroU32, num::NonZeroUsize, time::Duration};
+
+use soundpost_protocol::app::{App, AppId, AppKey, AppSecret, ClientEvents, Limits, MessageRate, Origins};
+
+use super::{
+    AdminSettings, ConfigError, DEVELOPMENT_ID, DEVELOPMENT_KEY, DEVELOPMENT_SECRET, Listen, LogFormat,
+    LogSettings, Note, ServerSettings, Settings,
+    checks::Table,
+    layers::{Layered, LayeredApp},
+    reverb,
+    settings::{LOOPBACK, cores, queue_bytes_default},
+    written::AppFile,
+};
+
+/// Bytes of one message or event, at most: larger ones would starve every other connection.
+const BYTES_MAX: u32 = 67_108_864;
+const DAY: u32 = 86_400;
+
+impl TryFrom<Layered> for Settings {
+    type Error = ConfigError;
+
+    /// Checks every value. The notes are about the apps alone.
+    fn try_from(layered: Layered) -> Result<Self, ConfigError> {
+        let Layered { settings, origins, apps: written } = &layered;
+        let server = Table { name: "server", origins, dotted: true };
+        let mut notes = Vec::new();
+        let mut apps =
+            written.iter().map(|written| app(written, &mut notes)).collect::<Result<Vec<_>, _>>()?;
+        distinct_keys(written, &apps)?;
+        let development_app = apps.is_empty();
+        if development_app {
+            apps.push(development()?);
+            notes.push(Note::warning(
+                "no app is configured: serving the development app, whose secret is public, on this machine only"
+                    .to_owned(),
+            ));
+        }
+        let port = server.whole("port", settings.server.port.as_ref(), 8080, 0..=65_535)?;
+        let port = u16::try_from(port).unwrap_or(0);
+        let listen = listen(&layered, server, port, development_app)?;
+        let is_public = listen.iter().any(|listen| !listen.address.ip().is_loopback());
+        if is_public {
+            no_public_secret(written)?;
+        }
+        let file = &settings.server;
+        let path = path(server, &layered)?;
+        let hostname = file.hostname.as_ref().map(|text| server.text("hostname", text)).transpose()?;
+        let workers = server.size("workers", file.workers.as_ref(), 0, 0..=1024)?;
+        let requests = file.request_bytes_max.as_ref();
+        let requests =
+            requests.map(|_| server.size("request_bytes_max", requests, 0, 1..=BYTES_MAX)).transpose()?;
+        let defaults = ServerSettings::default();
+        let queue = queue_bytes_default(&apps);
+        let formats = [("human", LogFormat::Human), ("json", LogFormat::Json)];
+        Ok(Self {
+            server: ServerSettings {
+                listen,
+                port,
+                path,
+                hostname: hostname.map(Into::into),
+                workers: NonZeroUsize::new(workers).unwrap_or_else(cores),
+                drain: server.seconds(
+                    "drain_seconds",
+                    file.drain_seconds.as_ref(),
+                    defaults.drain,
+                    0..=3600,
+                )?,
+                connections_max: count(server, "connections_max", file.connections_max.as_ref(), None)?,
+                queue_bytes_max: server.size(
+                    "queue_bytes_max",
+                    file.queue_bytes_max.as_ref(),
+                    queue,
+                    1024..=1_073_741_824,
+                )?,
+                send_buffer_bytes: server.size(
+                    "send_buffer_bytes",
+                    file.send_buffer_bytes.as_ref(),
+                    defaults.send_buffer_bytes,
+                    4096..=16_777_216,
+                )?,
+                request_bytes_max: requests,
+                admin: admin(&layered)?,
+            },
+            apps,
+            development_app,
+            log: LogSettings {
+                format: server.word("log_format", file.log_format.as_ref(), LogFormat::Human, &formats)?,
+                debug: server.boolean("debug", file.debug.as_ref(), false)?,
+                filter: None,
+            },
+            notes,
+        })
+    }
+}
+
+fn admin(layered: &Layered) -> Result<AdminSettings, ConfigError> {
+    let table = Table { name: "admin", origins: &layered.origins, dotted: true };
+    let file = &layered.settings.admin;
+    let mut admin =
+        AdminSettings { explicit: file.host.is_some() || file.port.is_some(), ..AdminSettings::default() };
+    if let Some(host) = &file.host {
+        let addresses = table.addresses("host", &table.text("host", host)?)?;
+        admin.host = addresses.first().copied().unwrap_or(admin.host);
+    }
+    let port = table.whole("port", file.port.as_ref(), admin.port.into(), 0..=65_535)?;
+    admin.port = u16::try_from(port).unwrap_or(0);
+    Ok(admin)
+}
+
+/// Where to listen. The development app is for this machine: nobody else may reach a server whose secret is public.
+fn listen(
+    layered: &Layered,
+    server: Table<'_>,
+    port: u16,
+    development: bool,
+) -> Result<Vec<Listen>, ConfigError> {
+    let mut hosts = Vec::new();
+    if let Some(written) = &layered.settings.server.host {
+        for text in server.texts("host", written)? {
+            let addresses = server.addresses("host", &text)?;
+            // Of the two addresses of `localhost` only the first is on every machine.
+            hosts.extend(addresses.into_iter().enumerate().map(|(index, ip)| (ip, index == 0)));
+        }
+    }
+    if hosts.is_empty() && development {
+        hosts = LOOPBACK.into_iter().map(|ip| (ip, ip.is_ipv4())).collect();
+    }
+    if let Some((host, _)) = hosts.iter().find(|(ip, _)| development && !ip.is_loopback()) {
+        return Err(ConfigError::NoApp { host: host.to_string() });
+    }
+    if hosts.is_empty() {
+        hosts.extend(ServerSettings::default().listen.iter().map(|listen| (listen.address.ip(), true)));
+    }
+    let mut listen: Vec<Listen> = Vec::new();
+    for (ip, required) in hosts {
+        let address = SocketAddr::new(ip, port);
+        if !listen.iter().any(|other| other.address == address) {
+            listen.push(Listen { address, required });
+        }
+    }
+    Ok(listen)
+}
+
+/// `app/` and `/app` are `/app`; `/` is no prefix at all.
+fn path(server: Table<'_>, layered: &Layered) -> Result<String, ConfigError> {
+    let Some(written) = &layered.settings.server.path else { return Ok(String::new()) };
+    let text = server.text("path", written)?;
+    let trimmed = text.trim().trim_matches('/');
+    if trimmed.is_empty() {
+        return Ok(String::new());
+    }
+    let is_segment = |segment: &str| {
+        let allowed = |c: char| c.is_ascii_alphanumeric() || "._~-".contains(c);
+        !segment.is_empty() && segment != "." && segment != ".." && segment.chars().all(allowed)
+    };
+    if trimmed.len() <= 200 && trimmed.split('/').all(is_segment) {
+        return Ok(format!("/{trimmed}"));
+    }
+    Err(ConfigError::Value {
+        place: server.at("path"),
+        found: format!("{text:?}"),
+        expected: "a path of A-Z a-z 0-9 . _ ~ - between slashes, at most 200 characters".to_owned(),
+    })
+}
+
+/// A count whose 0 means no limit.
+fn count(
+    table: Table<'_>,
+    key: &str,
+    written: Option<&super::written::Scalar>,
+    default: Option<NonZeroU32>,
+) -> Result<Option<NonZeroU32>, ConfigError> {
+    table.whole(key, written, default.map_or(0, NonZeroU32::get), 0..=u32::MAX).map(NonZeroU32::new)
+}
+
+fn development() -> Result<App, ConfigError> {
+    let name = |key: &str, source| {
+        let place = super::Place { key: key.to_owned(), origin: key.to_owned() };
+        ConfigError::Name { place, found: key.to_owned(), source }
+    };
+    let id = AppId::parse(DEVELOPMENT_ID).map_err(|error| name(DEVELOPMENT_ID, error))?;
+    let key = AppKey::parse(DEVELOPMENT_KEY).map_err(|error| name(DEVELOPMENT_KEY, error))?;
+    Ok(App::new(id, key, AppSecret::new(DEVELOPMENT_SECRET)))
+}
+
+/// Errors: two apps share a key; which of them a client means could not be told.
+fn distinct_keys(written: &[LayeredApp], apps: &[App]) -> Result<(), ConfigError> {
+    let mut seen = BTreeMap::new();
+    for (written, app) in written.iter().zip(apps) {
+        let place = table(written).at("key").to_string();
+        if let Some(first) = seen.insert(app.key.clone(), place.clone()) {
+            let value = app.key.to_string();
+            return Err(ConfigError::Shared { what: "a key", value, first, second: place });
+        }
+    }
+    Ok(())
+}
+
+/// Errors: an app that other machines can reach has the development app's secret, which everybody knows.
+fn no_public_secret(written: &[LayeredApp]) -> Result<(), ConfigError> {
+    for written in written {
+        let table = table(written);
+        if let Some(secret) = &written.app.secret
+            && table.text("secret", &secret.0).is_ok_and(|secret| secret == DEVELOPMENT_SECRET)
+        {
+            let problem =
+                "is the development app's, which everybody knows; choose another, or listen on 127.0.0.1";
+            return Err(ConfigError::Secret { place: table.at("secret"), problem });
+        }
+    }
+    Ok(())
+}
+
+fn table(written: &LayeredApp) -> Table<'_> {
+    Table { name: &written.table, origins: &written.origins, dotted: false }
+}
+
+fn app(written: &LayeredApp, notes: &mut Vec<Note>) -> Result<App, ConfigError> {
+    let table = table(written);
+    let file = &written.app;
+    let name = |key: &str, scalar: &Option<super::written::Scalar>| match scalar {
+        Some(scalar) => Ok(table.text(key, scalar)?.into_owned()),
+        None => Err(missing(table, key)),
+    };
+    let id = name("id", &file.id)?;
+    let key = name("key", &file.key)?;
+    let id =
+        AppId::parse(&id).map_err(|source| ConfigError::Name { place: table.at("id"), found: id, source })?;
+    let key = AppKey::parse(&key).map_err(|source| ConfigError::Name {
+        place: table.at("key"),
+        found: key,
+        source,
+    })?;
+    let secret = secret(table, file, notes)?;
+    let mut app = App::new(id, key, secret);
+    app.enabled = table.boolean("enabled", file.enabled.as_ref(), app.enabled)?;
+    app.tls_only = table.boolean("tls_only", file.tls_only.as_ref(), app.tls_only)?;
+    let modes =
+        [("members", ClientEvents::Members), ("all", ClientEvents::All), ("none", ClientEvents::None)];
+    app.client_events =
+        table.word("client_events", file.client_events.as_ref(), app.client_events, &modes)?;
+    let rate = "client_events_per_second";
+    app.client_events_per_second =
+        count(table, rate, file.client_events_per_second.as_ref(), app.client_events_per_second)?;
+    let public = file.client_events_on_public.as_ref();
+    app.client_events_on_public =
+        table.boolean("client_events_on_public", public, app.client_events_on_public)?;
+    app.message_rate = message_rate(table, file)?;
+    if let Some(entries) = &file.allowed_origins {
+        app.allowed_origins = Origins::new(table.texts("allowed_origins", entries)?);
+    }
+    app.connections_max =
+        count(table, "connections_max", file.connections_max.as_ref(), app.connections_max)?;
+    timeouts(table, file, &mut app)?;
+    app.strict_info = table.boolean("strict_info", file.strict_info.as_ref(), app.strict_info)?;
+    app.limits = limits(table, file, &app.limits)?;
+    Ok(app)
+}
+
+fn missing(table: Table<'_>, key: &str) -> ConfigError {
+    if table.name == reverb::TABLE {
+        return ConfigError::Missing {
+            key: format!("REVERB_APP_{}", key.to_uppercase()),
+            hint: ": an app needs REVERB_APP_ID, REVERB_APP_KEY and REVERB_APP_SECRET".to_owned(),
+        };
+    }
+    ConfigError::Missing {
+        key: format!("{}.{key}", table.name),
+        hint: ": an app needs id, key and secret".to_owned(),
+    }
+}
+
+fn secret(table: Table<'_>, file: &AppFile, notes: &mut Vec<Note>) -> Result<AppSecret, ConfigError> {
+    let Some(written) = &file.secret else { return Err(missing(table, "secret")) };
+    let refuse = |problem| ConfigError::Secret { place: table.at("secret"), problem };
+    let Ok(text) = table.text("secret", &written.0) else {
+        return Err(refuse("is not text; write it in quotes"));
+    };
+    if text.is_empty() {
+        return Err(refuse("is empty"));
+    }
+    if text.chars().count() < 16 {
+        notes.push(Note::warning(format!("{} is shorter than 16 characters", table.at("secret"))));
+    }
+    Ok(AppSecret::new(&text))
+}
+
+fn message_rate(table: Table<'_>, file: &AppFile) -> Result<Option<MessageRate>, ConfigError> {
+    let minute = count(table, "messages_per_minute", file.messages_per_minute.as_ref(), None)?;
+    let window = count(table, "messages_per_window", file.messages_per_window.as_ref(), None)?;
+    let length = file.messages_window_seconds.as_ref();
+    let length = table.seconds("messages_window_seconds", length, Duration::from_secs(60), 1..=DAY)?;
+    let terminate = table.boolean("terminate_on_limit", file.terminate_on_limit.as_ref(), false)?;
+    match (minute, window) {
+        (Some(_), Some(_)) => {
+            let (first, second) = (table.at("messages_per_minute"), table.at("messages_per_window"));
+            Err(ConfigError::Exclusive { first, second })
+        }
+        (Some(messages_max), None) => {
+            Ok(Some(MessageRate { messages_max, window: Duration::from_secs(60), terminate }))
+        }
+        (None, Some(messages_max)) => Ok(Some(MessageRate { messages_max, window: length, terminate })),
+        (None, None) => Ok(None),
+    }
+}
+
+fn timeouts(table: Table<'_>, file: &AppFile, app: &mut App) -> Result<(), ConfigError> {
+    let hour = 1..=3600;
+    let (activity, ping) = (file.activity_timeout_seconds.as_ref(), file.ping_interval_seconds.as_ref());
+    app.activity_timeout =
+        table.seconds("activity_timeout_seconds", activity, app.activity_timeout, hour.clone())?;
+    app.ping_interval = table.seconds("ping_interval_seconds", ping, app.ping_interval, hour.clone())?;
+    let pong = app.pong_timeout.min(app.ping_interval);
+    app.pong_timeout =
+        table.seconds("pong_timeout_seconds", file.pong_timeout_seconds.as_ref(), pong, hour)?;
+    let window = file.timestamp_window_seconds.as_ref();
+    let default = app.timestamp_window.unwrap_or_default();
+    let window = table.seconds("timestamp_window_seconds", window, default, 0..=DAY)?;
+    app.timestamp_window = (!window.is_zero()).then_some(window);
+    Ok(())
+}
+
+fn limits(table: Table<'_>, file: &AppFile, default: &Limits) -> Result<Limits, ConfigError> {
+    let bytes = |key: &str, written, default| table.size(key, written, default, 1..=BYTES_MAX);
+    let chars = |key: &str, written, default| table.size(key, written, default, 1..=4096);
+    let members = file.presence_members_max.as_ref();
+    let channels = file.channels_per_connection_max.as_ref();
+    let event_data = file.event_data_bytes_max.as_ref();
+    let channel_name = file.channel_name_chars_max.as_ref();
+    let event_name = file.event_name_chars_max.as_ref();
+    let user_info = file.user_info_bytes_max.as_ref();
+    Ok(Limits {
+        message_bytes_max: bytes(
+            "message_bytes_max",
+            file.message_bytes_max.as_ref(),
+            default.message_bytes_max,
+        )?,
+        event_data_bytes_max: bytes("event_data_bytes_max", event_data, default.event_data_bytes_max)?,
+        channel_name_chars_max: chars(
+            "channel_name_chars_max",
+            channel_name,
+            default.channel_name_chars_max,
+        )?,
+        event_name_chars_max: chars("event_name_chars_max", event_name, default.event_name_chars_max)?,
+        user_id_chars_max: chars(
+            "user_id_chars_max",
+            file.user_id_chars_max.as_ref(),
+            default.user_id_chars_max,
+        )?,
+        user_info_bytes_max: bytes("user_info_bytes_max", user_info, default.user_info_bytes_max)?,
+        presence_members_max: count(table, "presence_members_max", members, default.presence_members_max)?,
+        channels_per_connection_max: count(
+            table,
+            "channels_per_connection_max",
+            channels,
+            default.channels_per_connection_max,
+        )?,
+    })
+}

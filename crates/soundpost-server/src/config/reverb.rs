@@ -1,0 +1,156 @@
+//! What Laravel's `REVERB_*` variables say, in our keys. Source: Reverb's `config/reverb.php`.
+
+use super::{
+    ConfigError, Note, dotenv,
+    environment::Environment,
+    error::Place,
+    layers::{Flat, put},
+};
+
+/// The table of the app that `REVERB_*` names; no index, so it cannot be taken for one of a file.
+pub(super) const TABLE: &str = "apps.reverb";
+
+const SERVER: &[(&str, &str)] = &[
+    ("REVERB_SERVER_HOST", "server.host"),
+    ("REVERB_SERVER_PORT", "server.port"),
+    ("REVERB_SERVER_PATH", "server.path"),
+    ("REVERB_HOST", "server.hostname"),
+    ("REVERB_MAX_REQUEST_SIZE", "server.request_bytes_max"),
+];
+
+const APP: &[(&str, &str)] = &[
+    ("REVERB_APP_ID", "id"),
+    ("REVERB_APP_KEY", "key"),
+    ("REVERB_APP_SECRET", "secret"),
+    ("REVERB_APP_PING_INTERVAL", "ping_interval_seconds"),
+    ("REVERB_APP_ACTIVITY_TIMEOUT", "activity_timeout_seconds"),
+    ("REVERB_APP_MAX_CONNECTIONS", "connections_max"),
+    ("REVERB_APP_MAX_MESSAGE_SIZE", "message_bytes_max"),
+];
+
+/// Names whose words mean nothing to `env()` here: a secret `true` is the text.
+const TEXTS: &[&str] = &["REVERB_APP_ID", "REVERB_APP_KEY", "REVERB_APP_SECRET"];
+
+const CLIENT_EVENTS: &str = "REVERB_APP_ACCEPT_CLIENT_EVENTS_FROM";
+const RATE_ENABLED: &str = "REVERB_APP_RATE_LIMITING_ENABLED";
+const RATE_ATTEMPTS: &str = "REVERB_APP_RATE_LIMIT_MAX_ATTEMPTS";
+const RATE_SECONDS: &str = "REVERB_APP_RATE_LIMIT_DECAY_SECONDS";
+const RATE_TERMINATE: &str = "REVERB_APP_RATE_LIMIT_TERMINATE";
+const SCALING: &str = "REVERB_SCALING_ENABLED";
+
+/// Read by Laravel, or by Reverb for what this server has no use for.
+const IGNORED: &[&str] = &[
+    "REVERB_SERVER",
+    "REVERB_PORT",
+    "REVERB_SCHEME",
+    "REVERB_SCALING_CHANNEL",
+    "REVERB_PULSE_INGEST_INTERVAL",
+    "REVERB_TELESCOPE_INGEST_INTERVAL",
+];
+
+/// What holds for an app of Reverb's where nobody wrote anything: no limit on client events alone.
+pub(super) fn defaults() -> Flat {
+    let mut flat = Flat::new();
+    put(&mut flat, "client_events_per_second", "Reverb's default", 0_i64);
+    flat
+}
+
+/// The keys that `REVERB_*` sets; an empty or null variable sets nothing.
+///
+/// Errors: scaling is switched on, which this version lacks; a switch is neither true nor false.
+pub(super) fn read(environment: &Environment, notes: &mut Vec<Note>) -> Result<Flat, ConfigError> {
+    if switch(environment, SCALING)? == Some(true) {
+        let origin = environment.origin(SCALING);
+        let place = Place { key: origin.clone(), origin };
+        return Err(ConfigError::Lacking { place, feature: "scaling over Redis" });
+    }
+    let mut flat = Flat::new();
+    for (variable, key) in SERVER {
+        if let Some(value) = laravel(environment, variable) {
+            put(&mut flat, key, &environment.origin(variable), value);
+        }
+    }
+    let named = TEXTS.iter().any(|variable| laravel(environment, variable).is_some());
+    if named {
+        app(environment, &mut flat)?;
+        notes.push(Note::info("the app is named by REVERB_*: Reverb's defaults hold for it".to_owned()));
+    }
+    for name in environment.names("REVERB_") {
+        let of_app = name.starts_with("REVERB_APP_");
+        if !is_known(name) {
+            notes.push(Note::warning(format!(
+                "{} is not a variable of Reverb's, ignored",
+                environment.origin(name)
+            )));
+        } else if of_app && !named && laravel(environment, name).is_some() {
+            notes.push(Note::warning(format!("{name} is ignored without REVERB_APP_ID, _KEY and _SECRET")));
+        }
+    }
+    Ok(flat)
+}
+
+fn app(environment: &Environment, flat: &mut Flat) -> Result<(), ConfigError> {
+    let mut set = |key: &str, variable: &str, value: config::ValueKind| {
+        put(flat, &format!("{TABLE}.{key}"), &environment.origin(variable), value);
+    };
+    for (variable, key) in APP {
+        if let Some(value) = laravel(environment, variable) {
+            set(key, variable, value.into());
+        }
+    }
+    // Reverb compares with `members` and `all`; whatever else stands there, even nothing, is nobody.
+    if let Some(value) = environment.value(CLIENT_EVENTS).and_then(dotenv::env) {
+        let mode = if ["members", "all"].contains(&value) { value } else { "none" };
+        set("client_events", CLIENT_EVENTS, mode.into());
+    }
+    if let Some(enabled) = switch(environment, RATE_ENABLED)? {
+        // Whatever another source says by the minute gives way.
+        set("messages_per_minute", RATE_ENABLED, 0_i64.into());
+        let value = |variable, default: i64| match laravel(environment, variable) {
+            Some(value) if enabled => config::ValueKind::from(value),
+            _ => default.into(),
+        };
+        set("messages_per_window", RATE_ATTEMPTS, value(RATE_ATTEMPTS, if enabled { 60 } else { 0 }));
+        set("messages_window_seconds", RATE_SECONDS, value(RATE_SECONDS, 60));
+        set(
+            "terminate_on_limit",
+            RATE_TERMINATE,
+            switch(environment, RATE_TERMINATE)?.unwrap_or(false).into(),
+        );
+    }
+    Ok(())
+}
+
+fn is_known(name: &str) -> bool {
+    let mapped = SERVER.iter().chain(APP).any(|(variable, _)| *variable == name);
+    mapped
+        || IGNORED.contains(&name)
+        || [CLIENT_EVENTS, RATE_ENABLED, RATE_ATTEMPTS, RATE_SECONDS, RATE_TERMINATE, SCALING].contains(&name)
+}
+
+/// The value that Laravel's `env()` would give, unless it is null or empty.
+fn laravel<'a>(environment: &'a Environment, variable: &str) -> Option<&'a str> {
+    let raw = environment.value(variable)?;
+    let value = match dotenv::env(raw) {
+        Some("true" | "false") if TEXTS.contains(&variable) => Some(raw),
+        value => value,
+    };
+    value.filter(|value| !value.is_empty())
+}
+
+/// A variable that is a switch. Stricter than PHP, to which even `off` is true.
+fn switch(environment: &Environment, variable: &str) -> Result<Option<bool>, ConfigError> {
+    let Some(value) = laravel(environment, variable) else { return Ok(None) };
+    match super::checks::boolean(value) {
+        Some(value) => Ok(Some(value)),
+        None => {
+            let origin = environment.origin(variable);
+            let place = Place { key: origin.clone(), origin };
+            Err(ConfigError::Value {
+                place,
+                found: format!("{value:?}"),
+                expected: "true or false".to_owned(),
+            })
+        }
+    }
+}
