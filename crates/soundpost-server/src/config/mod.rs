@@ -16,6 +16,8 @@ mod settings;
 mod written;
 
 #[cfg(test)]
+mod page_tests;
+#[cfg(test)]
 mod tests;
 
 use std::path::{Path, PathBuf};

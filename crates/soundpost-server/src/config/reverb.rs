@@ -77,7 +77,7 @@ pub(super) fn read(environment: &Environment, notes: &mut Vec<Note>) -> Result<F
     }
     for name in environment.names("REVERB_") {
         let of_app = name.starts_with("REVERB_APP_");
-        if !is_known(name) {
+        if !variables().any(|known| known == name) {
             notes.push(Note::warning(format!(
                 "{} is not a variable of Reverb's, ignored",
                 environment.origin(name)
@@ -121,11 +121,11 @@ fn app(environment: &Environment, flat: &mut Flat) -> Result<(), ConfigError> {
     Ok(())
 }
 
-fn is_known(name: &str) -> bool {
-    let mapped = SERVER.iter().chain(APP).any(|(variable, _)| *variable == name);
-    mapped
-        || IGNORED.contains(&name)
-        || [CLIENT_EVENTS, RATE_ENABLED, RATE_ATTEMPTS, RATE_SECONDS, RATE_TERMINATE, SCALING].contains(&name)
+/// Every variable of Reverb's, those that are ignored among them.
+pub(super) fn variables() -> impl Iterator<Item = &'static str> {
+    let mapped = SERVER.iter().chain(APP).map(|(variable, _)| *variable);
+    let special = [CLIENT_EVENTS, RATE_ENABLED, RATE_ATTEMPTS, RATE_SECONDS, RATE_TERMINATE, SCALING];
+    mapped.chain(special).chain(IGNORED.iter().copied())
 }
 
 /// The value that Laravel's `env()` would give, unless it is null or empty.

@@ -1,0 +1,156 @@
+//! `docs/configuration.md` and the code say the same.
+
+use std::{collections::BTreeSet, path::Path};
+
+use super::{Flags, LogFormat, Settings, keys};
+
+const PAGE: &str = include_str!("../../../../docs/configuration.md");
+
+/// One row of a table on the page.
+struct Row {
+    key: &'static str,
+    default: &'static str,
+    range: &'static str,
+    set_by: &'static str,
+}
+
+fn rows() -> Vec<Row> {
+    let lines = PAGE.lines().filter(|line| line.starts_with("| `"));
+    let row = |line: &'static str| {
+        let cells: Vec<&str> = line.split('|').map(str::trim).collect();
+        let [_, key, default, range, _, set_by, _] = cells[..] else { panic!("six columns: {line}") };
+        Row { key: key.trim_matches('`'), default: default.trim_matches('`'), range, set_by }
+    };
+    lines.map(row).collect()
+}
+
+/// Settings with one app `a` that says `key` too, by its variable.
+fn with(key: &str, value: &str) -> Result<Settings, String> {
+    let variable = format!("SOUNDPOST_{}", key.replace("apps.", "apps.0.").replace('.', "__").to_uppercase());
+    let app = [("ID", "a"), ("KEY", "k"), ("SECRET", "a-secret-of-16-or-more")];
+    let app = app.map(|(name, value)| (format!("SOUNDPOST_APPS__0__{name}"), value.to_owned()));
+    let environment = app.into_iter().chain([(variable, value.to_owned())]);
+    Settings::load(&Flags::default(), environment, Path::new("/nonexistent"))
+        .map_err(|error| error.to_string())
+}
+
+#[test]
+fn every_key_is_on_the_page_and_every_key_of_the_page_exists() {
+    let known: BTreeSet<String> = keys::known().into_iter().collect();
+    let page: BTreeSet<String> = rows().iter().map(|row| row.key.to_owned()).collect();
+    assert_eq!(page, known);
+}
+
+#[test]
+fn the_page_shows_the_defaults_of_the_code() {
+    let settings = with("server.port", "8080").unwrap();
+    for row in rows() {
+        assert_eq!(row.default, default_of(row.key, &settings), "{}", row.key);
+    }
+}
+
+/// The default as the page shows it.
+fn default_of(key: &str, settings: &Settings) -> String {
+    let count = |count: Option<std::num::NonZeroU32>| count.map_or(0, std::num::NonZeroU32::get).to_string();
+    let (server, app) = (&settings.server, &settings.apps[0]);
+    let limits = &app.limits;
+    match key {
+        "server.host" => format!("{:?}", server.listen[0].address.ip().to_string()),
+        "server.port" => server.port.to_string(),
+        "server.path" => format!("{:?}", server.path),
+        "server.hostname" | "server.request_bytes_max" => {
+            assert_eq!((&server.hostname, server.request_bytes_max), (&None, None));
+            "none".to_owned()
+        }
+        "server.workers" => {
+            assert_eq!(server.workers, super::settings::cores());
+            "0".to_owned()
+        }
+        "server.drain_seconds" => server.drain.as_secs().to_string(),
+        "server.connections_max" => count(server.connections_max),
+        "server.queue_bytes_max" => {
+            assert_eq!(server.queue_bytes_max, 1_048_576.max(16 * limits.event_data_bytes_max));
+            "1048576".to_owned()
+        }
+        "server.send_buffer_bytes" => server.send_buffer_bytes.to_string(),
+        "server.debug" => settings.log.debug.to_string(),
+        "server.log_format" => match settings.log.format {
+            LogFormat::Human => "\"human\"".to_owned(),
+            LogFormat::Json => "\"json\"".to_owned(),
+        },
+        "admin.host" => format!("{:?}", server.admin.host.to_string()),
+        "admin.port" => server.admin.port.to_string(),
+        "apps.id" | "apps.key" | "apps.secret" => "required".to_owned(),
+        "apps.enabled" => app.enabled.to_string(),
+        "apps.tls_only" => app.tls_only.to_string(),
+        "apps.client_events" => format!("{:?}", format!("{:?}", app.client_events).to_lowercase()),
+        "apps.client_events_per_second" => count(app.client_events_per_second),
+        "apps.client_events_on_public" => app.client_events_on_public.to_string(),
+        "apps.messages_per_minute" | "apps.messages_per_window" => {
+            count(app.message_rate.map(|rate| rate.messages_max))
+        }
+        "apps.messages_window_seconds" => with("apps.messages_per_window", "1").unwrap().apps[0]
+            .message_rate
+            .unwrap()
+            .window
+            .as_secs()
+            .to_string(),
+        "apps.terminate_on_limit" => {
+            with("apps.messages_per_minute", "1").unwrap().apps[0].message_rate.unwrap().terminate.to_string()
+        }
+        "apps.allowed_origins" => {
+            assert!(app.allowed_origins.allow(None));
+            "[\"*\"]".to_owned()
+        }
+        "apps.connections_max" => count(app.connections_max),
+        "apps.channels_per_connection_max" => count(limits.channels_per_connection_max),
+        "apps.activity_timeout_seconds" => app.activity_timeout.as_secs().to_string(),
+        "apps.ping_interval_seconds" => app.ping_interval.as_secs().to_string(),
+        "apps.pong_timeout_seconds" => app.pong_timeout.as_secs().to_string(),
+        "apps.message_bytes_max" => limits.message_bytes_max.to_string(),
+        "apps.event_data_bytes_max" => limits.event_data_bytes_max.to_string(),
+        "apps.channel_name_chars_max" => limits.channel_name_chars_max.to_string(),
+        "apps.event_name_chars_max" => limits.event_name_chars_max.to_string(),
+        "apps.user_id_chars_max" => limits.user_id_chars_max.to_string(),
+        "apps.user_info_bytes_max" => limits.user_info_bytes_max.to_string(),
+        "apps.presence_members_max" => count(limits.presence_members_max),
+        "apps.timestamp_window_seconds" => app.timestamp_window.unwrap().as_secs().to_string(),
+        "apps.strict_info" => app.strict_info.to_string(),
+        other => panic!("a default for {other}"),
+    }
+}
+
+#[test]
+fn the_page_shows_the_ranges_of_the_code() {
+    for row in rows() {
+        if let Some((low, high)) = row.range.split_once(" to ")
+            && let (Ok(low), Ok(high)) = (low.parse::<i64>(), high.parse::<i64>())
+        {
+            for (value, fits) in [(low - 1, false), (low, true), (high, true), (high + 1, false)] {
+                assert_eq!(with(row.key, &value.to_string()).is_ok(), fits, "{} {value}", row.key);
+            }
+        } else if row.range == "true or false" {
+            assert!(
+                with(row.key, "true").is_ok()
+                    && with(row.key, "false").is_ok()
+                    && with(row.key, "2").is_err()
+            );
+        } else if row.range.starts_with('`') {
+            let words: Vec<_> = row.range.split(", ").map(|word| word.trim_matches('`')).collect();
+            assert!(words.iter().all(|word| with(row.key, word).is_ok()), "{}", row.key);
+            assert!(with(row.key, "another").is_err(), "{}", row.key);
+        }
+    }
+}
+
+#[test]
+fn the_page_names_the_flags_and_variables_that_are_read() {
+    let named: BTreeSet<&str> =
+        rows().iter().flat_map(|row| row.set_by.split(", ")).map(|name| name.trim_matches('`')).collect();
+    for name in super::reverb::variables() {
+        assert!(PAGE.contains(name), "{name}");
+    }
+    for name in named.into_iter().filter(|name| name.starts_with("REVERB_")) {
+        assert!(super::reverb::variables().any(|known| known == name), "{name}");
+    }
+}
