@@ -2,8 +2,11 @@
 //!
 //! Knows nothing of the Pusher protocol above it and no socket below it.
 
+mod client;
 mod encoder;
+mod mask;
 
+pub use client::client_frame;
 pub use encoder::Frame;
 
 /// The 4 bits that say what a frame is. Source: RFC 6455, section 5.2.
