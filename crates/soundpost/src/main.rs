@@ -1,2 +1,74 @@
-//! Command line.
-fn main() {}
+//! The command line: reads flags and settings, starts the server, says how it went.
+
+mod arguments;
+mod banner;
+mod logs;
+mod serve;
+
+use std::{
+    env,
+    io::{self, IsTerminal, Write},
+    path::Path,
+    process::ExitCode,
+};
+
+use clap::Parser;
+use soundpost_server::config::{NoteLevel, Settings};
+
+use arguments::{Arguments, Command};
+
+/// jemalloc gives memory back soon after many connections leave; see `.cargo/config.toml`.
+#[cfg(target_os = "linux")]
+#[global_allocator]
+static ALLOCATOR: tikv_jemallocator::Jemalloc = tikv_jemallocator::Jemalloc;
+
+fn main() -> ExitCode {
+    let arguments = Arguments::parse();
+    match run(&arguments) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            // Nobody is left to tell if even this cannot be written.
+            drop(writeln!(io::stderr().lock(), "soundpost: {error}"));
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn run(arguments: &Arguments) -> Result<(), Box<dyn std::error::Error>> {
+    // What is not Unicode cannot be one of ours.
+    let environment = env::vars_os()
+        .filter_map(|(name, value)| Some((name.into_string().ok()?, value.into_string().ok()?)));
+    let settings = Settings::load(&arguments.flags(), environment, Path::new(""))?;
+    match &arguments.command {
+        Some(Command::Check(_)) => {
+            let text = banner::checked(&settings);
+            io::stdout().lock().write_all(text.as_bytes())?;
+            Ok(())
+        }
+        Some(Command::Start(_)) | None => start(settings),
+    }
+}
+
+fn start(settings: Settings) -> Result<(), Box<dyn std::error::Error>> {
+    logs::start(&settings.log)?;
+    for note in &settings.notes {
+        match note.level {
+            NoteLevel::Info => tracing::info!("{}", note.text),
+            NoteLevel::Warning => tracing::warn!("{}", note.text),
+        }
+    }
+    let shown = settings.clone();
+    serve::serve(settings, |addresses, admin| {
+        let text = banner::banner(&shown, addresses, admin, files());
+        let text =
+            if shown.log.colours && io::stdout().is_terminal() { banner::coloured(&text) } else { text };
+        let mut stdout = io::stdout().lock();
+        // A closed stdout is no reason not to serve.
+        drop(stdout.write_all(text.as_bytes()).and_then(|()| stdout.flush()));
+    })
+}
+
+/// How many files this process may hold open; every connection is one.
+fn files() -> Option<u64> {
+    rlimit::Resource::NOFILE.get_soft().ok().filter(|files| *files != rlimit::INFINITY)
+}

@@ -32,8 +32,12 @@ impl Environment {
     }
 
     /// Puts a `.env` below the process's variables. Errors: [`ConfigError::Syntax`]; [`ConfigError::Read`] too, unless
-    /// the file is merely not there and `required` is false.
+    /// there is no such file and `required` is false.
     pub(super) fn read(&mut self, path: &Path, required: bool) -> Result<(), ConfigError> {
+        // A Python environment may lie in a directory of that name.
+        if !required && path.is_dir() {
+            return Ok(());
+        }
         let text = match fs::read_to_string(path) {
             Ok(text) => text,
             Err(error) if error.kind() == io::ErrorKind::NotFound && !required => return Ok(()),

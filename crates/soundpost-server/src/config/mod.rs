@@ -91,6 +91,7 @@ impl Settings {
         let mut settings = Self::try_from(layers::layer(sources)?)?;
         settings.log.filter =
             environment.value("SOUNDPOST_LOG").filter(|text| !text.is_empty()).map(str::to_owned);
+        settings.log.colours = environment.value("NO_COLOR").is_none_or(str::is_empty);
         notes.append(&mut settings.notes);
         settings.notes = notes;
         Ok(settings)

@@ -21,7 +21,7 @@ const DAY: u32 = 86_400;
 impl TryFrom<Layered> for Settings {
     type Error = ConfigError;
 
-    /// Checks every value. The notes are about the apps alone.
+    /// Checks every value. The notes are about the apps alone, and what is not a key is left as it is by default.
     fn try_from(layered: Layered) -> Result<Self, ConfigError> {
         let Layered { settings, origins, apps: written } = &layered;
         let server = Table { name: "server", origins, dotted: true };
@@ -89,6 +89,7 @@ impl TryFrom<Layered> for Settings {
                 format: server.word("log_format", file.log_format.as_ref(), LogFormat::Human, &formats)?,
                 debug: server.boolean("debug", file.debug.as_ref(), false)?,
                 filter: None,
+                colours: true,
             },
             notes,
         })

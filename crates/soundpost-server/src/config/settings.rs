@@ -91,6 +91,8 @@ pub struct LogSettings {
     pub debug: bool,
     /// `SOUNDPOST_LOG`: what to log, in the words of tracing's `EnvFilter`.
     pub filter: Option<String>,
+    /// Whether terminals may show colours: `NO_COLOR` is unset or empty.
+    pub colours: bool,
 }
 
 /// The form of a log line.
@@ -141,7 +143,7 @@ impl Settings {
             admin: AdminSettings { port: 0, ..AdminSettings::default() },
             ..ServerSettings::default()
         };
-        let log = LogSettings { format: LogFormat::Human, debug: false, filter: None };
+        let log = LogSettings { format: LogFormat::Human, debug: false, filter: None, colours: false };
         Self { server, apps, development_app: false, log, notes: Vec::new() }
     }
 }

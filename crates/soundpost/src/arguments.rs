@@ -1,0 +1,108 @@
+//! Flags and commands, the same as those of `reverb:start`.
+
+use std::path::PathBuf;
+
+use clap::{Args, Parser, Subcommand, ValueEnum};
+use soundpost_server::config::{Flags, LogFormat};
+
+/// `0.1.0 (1a2b3c4)`
+const VERSION: &str = concat!(env!("CARGO_PKG_VERSION"), " (", env!("SOUNDPOST_COMMIT"), ")");
+
+/// WebSocket broadcast server that speaks the Pusher protocol.
+#[derive(Debug, Parser)]
+#[command(name = "soundpost", version = VERSION, about, args_conflicts_with_subcommands = true)]
+pub(crate) struct Arguments {
+    /// What to do; `start` when nothing is said.
+    #[command(subcommand)]
+    pub(crate) command: Option<Command>,
+    #[command(flatten)]
+    server: ServerFlags,
+}
+
+/// What to do.
+#[derive(Debug, Subcommand)]
+pub(crate) enum Command {
+    /// Start the server (the default)
+    Start(ServerFlags),
+    /// Check the configuration, print what it comes to, and exit
+    Check(ServerFlags),
+}
+
+/// The flags of the server. They beat every other source of settings.
+#[derive(Debug, Default, Args)]
+pub(crate) struct ServerFlags {
+    /// Read this TOML file; `.env` and REVERB_* are then ignored unless --env-file is given
+    #[arg(long, value_name = "FILE")]
+    config: Option<PathBuf>,
+    /// Read this file in place of `.env`
+    #[arg(long, value_name = "FILE")]
+    env_file: Option<PathBuf>,
+    /// Address to listen on; `::` takes IPv4 too
+    #[arg(long, value_name = "ADDRESS")]
+    host: Option<String>,
+    /// Port to listen on; 0 takes any free one
+    #[arg(long, value_name = "PORT")]
+    port: Option<u16>,
+    /// Prefix of every route
+    #[arg(long, value_name = "PREFIX")]
+    path: Option<String>,
+    /// Public host name
+    #[arg(long, value_name = "NAME")]
+    hostname: Option<String>,
+    /// Log one line for every frame
+    #[arg(long)]
+    debug: bool,
+    /// Form of log lines
+    #[arg(long, value_name = "FORMAT")]
+    log_format: Option<Format>,
+}
+
+/// Form of log lines, as a flag.
+#[derive(Clone, Copy, Debug, ValueEnum)]
+enum Format {
+    /// For people
+    Human,
+    /// One JSON object a line
+    Json,
+}
+
+impl Arguments {
+    /// The flags of whichever command was given.
+    pub(crate) fn flags(&self) -> Flags {
+        let given = match &self.command {
+            Some(Command::Start(flags) | Command::Check(flags)) => flags,
+            None => &self.server,
+        };
+        Flags {
+            config: given.config.clone(),
+            env_file: given.env_file.clone(),
+            host: given.host.clone(),
+            port: given.port,
+            path: given.path.clone(),
+            hostname: given.hostname.clone(),
+            debug: given.debug,
+            log_format: given.log_format.map(|format| match format {
+                Format::Human => LogFormat::Human,
+                Format::Json => LogFormat::Json,
+            }),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::CommandFactory;
+
+    use super::*;
+
+    #[test]
+    fn start_is_the_default_command_with_the_same_flags() {
+        Arguments::command().debug_assert();
+        let bare = Arguments::parse_from(["soundpost", "--port", "1", "--host=::", "--debug"]).flags();
+        let named =
+            Arguments::parse_from(["soundpost", "start", "--port", "1", "--host=::", "--debug"]).flags();
+        assert_eq!(format!("{bare:?}"), format!("{named:?}"));
+        assert_eq!((bare.port, bare.host.as_deref(), bare.debug), (Some(1), Some("::"), true));
+        assert!(Arguments::try_parse_from(["soundpost", "--port", "65536"]).is_err());
+    }
+}

@@ -1,0 +1,74 @@
+//! Logs to stderr: for people or for machines.
+
+use std::io::{self, IsTerminal};
+
+use soundpost_server::config::{LogFormat, LogSettings};
+use tracing_subscriber::{EnvFilter, layer::SubscriberExt, util::SubscriberInitExt};
+
+/// The target of one line for every frame in and out.
+const FRAMES: &str = "soundpost::frames";
+
+/// Why logging could not start.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) struct LogError(String);
+
+impl std::fmt::Display for LogError {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "SOUNDPOST_LOG: {}", self.0)
+    }
+}
+
+impl std::error::Error for LogError {}
+
+/// Starts logging for the whole process. Errors: the filter cannot be read, or logging has started before.
+pub(crate) fn start(settings: &LogSettings) -> Result<(), LogError> {
+    let filter = EnvFilter::try_new(directives(settings)).map_err(|error| LogError(error.to_string()))?;
+    let registry = tracing_subscriber::registry().with(filter);
+    let started = match settings.format {
+        LogFormat::Human => {
+            let is_coloured = settings.colours && io::stderr().is_terminal();
+            let lines = tracing_subscriber::fmt::layer().with_writer(io::stderr).with_ansi(is_coloured);
+            registry.with(lines).try_init()
+        }
+        LogFormat::Json => {
+            let lines = tracing_subscriber::fmt::layer().json().flatten_event(true).with_writer(io::stderr);
+            registry.with(lines).try_init()
+        }
+    };
+    started.map_err(|error| LogError(error.to_string()))
+}
+
+/// `SOUNDPOST_LOG`, else what matters; with `--debug` every frame beside it.
+fn directives(settings: &LogSettings) -> String {
+    let base = settings.filter.as_deref().unwrap_or("info");
+    if settings.debug { format!("{base},{FRAMES}=debug") } else { base.to_owned() }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn debug_adds_the_frames_to_any_filter() {
+        for (filter, debug, expected) in [
+            (None, false, "info"),
+            (None, true, "info,soundpost::frames=debug"),
+            (Some("warn"), true, "warn,soundpost::frames=debug"),
+            (Some("soundpost_server=trace"), false, "soundpost_server=trace"),
+        ] {
+            let filter = filter.map(str::to_owned);
+            assert_eq!(
+                directives(&LogSettings { format: LogFormat::Human, debug, filter, colours: false }),
+                expected
+            );
+        }
+    }
+
+    #[test]
+    fn a_filter_that_cannot_be_read_is_refused() {
+        let filter = Some("a=b=c".to_owned());
+        let error = start(&LogSettings { format: LogFormat::Json, debug: false, filter, colours: false })
+            .unwrap_err();
+        assert!(error.to_string().starts_with("SOUNDPOST_LOG: "), "{error}");
+    }
+}
