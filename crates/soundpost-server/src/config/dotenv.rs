@@ -1,6 +1,6 @@
 //! The grammar of a Laravel `.env`: phpdotenv 5, so that a file means here what it means there.
 //!
-//! Knows no variable by name. What `env()` makes of a value (`null`, `(true)`) is [`env`].
+//! Knows no variable by name. What `env()` makes of a value (`null`, `(true)`) is [`env()`].
 
 use std::{collections::BTreeMap, path::Path};
 
@@ -16,7 +16,7 @@ pub(super) fn parse(
     process: &BTreeMap<String, String>,
 ) -> Result<BTreeMap<String, String>, ConfigError> {
     let mut found = BTreeMap::new();
-    let error = |line, problem| ConfigError::Syntax { path: path.to_owned(), line, problem };
+    let error = |line, problem| ConfigError::Syntax { path: path.to_owned(), line: Some(line), problem };
     for entry in entries(text).map_err(|line| error(line, "a quoted value is not closed".to_owned()))? {
         let (name, value) = assignment(&entry.text).map_err(|problem| error(entry.line, problem))?;
         match value {

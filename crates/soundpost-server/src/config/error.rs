@@ -35,12 +35,12 @@ pub enum ConfigError {
         source: io::Error,
     },
     /// A file's text does not follow its grammar.
-    #[error("{}:{line}: {problem}", path.display())]
+    #[error("{}:{} {problem}", path.display(), line.map(|line| format!("{line}:")).unwrap_or_default())]
     Syntax {
         /// The file.
         path: PathBuf,
-        /// The line, from 1.
-        line: usize,
+        /// The line, from 1, if it is known.
+        line: Option<usize>,
         /// What is wrong there, without the line's own text: it may hold a secret.
         problem: String,
     },

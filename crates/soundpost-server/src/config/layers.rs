@@ -73,7 +73,7 @@ fn syntax(path: PathBuf, error: &config::ConfigError) -> ConfigError {
         error.to_string()
     };
     let number = |text: &str| text.chars().take_while(char::is_ascii_digit).collect::<String>().parse().ok();
-    let line = text.split_once("at line ").and_then(|(_, rest)| number(rest)).unwrap_or(1);
+    let line = text.split_once("at line ").and_then(|(_, rest)| number(rest));
     let is_report = |line: &&str| !line.contains('|') && !line.starts_with("TOML parse error");
     let problem = text.lines().filter(is_report).map(str::trim).collect::<Vec<_>>().join(", ");
     ConfigError::Syntax { path, line, problem }
@@ -124,12 +124,12 @@ pub(super) fn layer(sources: Sources) -> Result<Layered, ConfigError> {
             }
         }
     }
-    let (settings, origins) = merge(plain)?;
+    let (settings, origins) = merge(plain, "")?;
     let apps = apps.into_iter().map(|(table, mut layers)| {
         if layers.iter().any(|layer| layer.values().any(is_from_reverb)) {
             layers.insert(0, reverb_defaults.clone());
         }
-        let (app, origins) = merge(layers)?;
+        let (app, origins) = merge(layers, &format!("{table}."))?;
         Ok(LayeredApp { app, table, origins })
     });
     Ok(Layered { settings, origins, apps: apps.collect::<Result<_, ConfigError>>()? })
@@ -179,8 +179,8 @@ impl Source for Layer {
     }
 }
 
-/// The layers as one written form, and where each value of it stood.
-fn merge<T: DeserializeOwned>(layers: Vec<Flat>) -> Result<(T, Origins), ConfigError> {
+/// The layers of a table (`apps.0.`, or nothing for the root) as one written form, and where each value of it stood.
+fn merge<T: DeserializeOwned>(layers: Vec<Flat>, table: &str) -> Result<(T, Origins), ConfigError> {
     let mut origins = Origins::new();
     let mut builder = Config::builder();
     for layer in layers {
@@ -192,18 +192,18 @@ fn merge<T: DeserializeOwned>(layers: Vec<Flat>) -> Result<(T, Origins), ConfigE
         builder = builder.add_source(Layer(layer));
     }
     let written =
-        builder.build().and_then(Config::try_deserialize).map_err(|error| shape(&error, &origins))?;
+        builder.build().and_then(Config::try_deserialize).map_err(|error| shape(&error, table, &origins))?;
     Ok((written, origins))
 }
 
 /// The config crate's complaint about a value's shape, without the value: it may be a secret.
-fn shape(error: &config::ConfigError, origins: &Origins) -> ConfigError {
+fn shape(error: &config::ConfigError, table: &str, origins: &Origins) -> ConfigError {
     if let config::ConfigError::Type { key: Some(key), .. } | config::ConfigError::At { key: Some(key), .. } =
         error
     {
         let origin = origins.get(key).unwrap_or(key).clone();
         let expected = "one value, or an array of texts where a list belongs";
-        return ConfigError::Shape { place: Place { key: key.clone(), origin }, expected };
+        return ConfigError::Shape { place: Place { key: format!("{table}{key}"), origin }, expected };
     }
     ConfigError::Layers(error.to_string().replace('\n', " "))
 }

@@ -1,6 +1,6 @@
 //! The configuration: defaults, a TOML file, the environment with Laravel's names, and flags, checked once.
 //!
-//! [`written`] is what was written, [`settings`] what it means; only the second leaves this room. The environment is
+//! `written` is what was written, `settings` what it means; only the second leaves this room. The environment is
 //! read here and nowhere else in the server, and it is passed in, so that a test can say what it is.
 //! Every key stands in `docs/configuration.md`. Knows nothing of sockets: whether a port is free is seen by binding it.
 
@@ -17,6 +17,8 @@ mod written;
 
 #[cfg(test)]
 mod page_tests;
+#[cfg(test)]
+mod refusal_tests;
 #[cfg(test)]
 mod tests;
 

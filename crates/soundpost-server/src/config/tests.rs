@@ -1,4 +1,4 @@
-//! The sources together: precedence, Laravel's names, and every refusal in its one line.
+//! The sources together: precedence and Laravel's names. The refusals are in `refusal_tests`.
 
 use std::{
     fs,
@@ -37,26 +37,30 @@ impl Drop for Dir {
     }
 }
 
-fn load(flags: &Flags, environment: &[(&str, &str)], files: &[(&str, &str)]) -> Result<Settings, String> {
+pub(super) fn load(
+    flags: &Flags,
+    environment: &[(&str, &str)],
+    files: &[(&str, &str)],
+) -> Result<Settings, String> {
     let dir = Dir::new(files);
     let environment = environment.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned()));
     let shown = format!("{}/", dir.0.display());
     Settings::load(flags, environment, &dir.0).map_err(|error| error.to_string().replace(&shown, ""))
 }
 
-fn settings(environment: &[(&str, &str)], files: &[(&str, &str)]) -> Settings {
+pub(super) fn settings(environment: &[(&str, &str)], files: &[(&str, &str)]) -> Settings {
     load(&Flags::default(), environment, files).unwrap()
 }
 
-fn refusal(environment: &[(&str, &str)], files: &[(&str, &str)]) -> String {
+pub(super) fn refusal(environment: &[(&str, &str)], files: &[(&str, &str)]) -> String {
     load(&Flags::default(), environment, files).unwrap_err()
 }
 
-const REVERB: &[(&str, &str)] =
+pub(super) const REVERB: &[(&str, &str)] =
     &[("REVERB_APP_ID", "1"), ("REVERB_APP_KEY", "k"), ("REVERB_APP_SECRET", "a-secret-of-16-or-more")];
-const APP: &str = "[[apps]]\nid = \"a\"\nkey = \"k\"\nsecret = \"a-secret-of-16-or-more\"\n";
+pub(super) const APP: &str = "[[apps]]\nid = \"a\"\nkey = \"k\"\nsecret = \"a-secret-of-16-or-more\"\n";
 
-fn with<'a>(base: &[(&'a str, &'a str)], more: &[(&'a str, &'a str)]) -> Vec<(&'a str, &'a str)> {
+pub(super) fn with<'a>(base: &[(&'a str, &'a str)], more: &[(&'a str, &'a str)]) -> Vec<(&'a str, &'a str)> {
     [base, more].concat()
 }
 
@@ -311,170 +315,6 @@ fn what_the_service_environment_injects_is_no_mistake() {
     let settings = settings(&injected, &[]);
     assert_eq!(settings.log.filter.as_deref(), Some("debug"));
     assert_eq!(settings.notes.len(), 3, "{:?}", settings.notes);
-}
-
-#[test]
-fn every_refusal_is_one_line_that_names_the_key() {
-    for (text, expected) in [
-        ("[server]\nprot = 1", "server.prot (soundpost.toml): unknown key; did you mean server.port?"),
-        ("[server]\nzzzzzz = 1", "server.zzzzzz (soundpost.toml): unknown key"),
-        ("port = 1", "port (soundpost.toml): unknown key; did you mean server.port?"),
-        ("[[apps]]\nkye = 1", "apps.0.kye (soundpost.toml): unknown key; did you mean apps.key?"),
-        ("server = 1", "server (soundpost.toml): expected a table of keys"),
-        ("[server.port]\n", "server.port (soundpost.toml): expected a value, not a table"),
-        (
-            "[server]\nport = [1, 2]",
-            "server.port (soundpost.toml): expected one value, or an array of texts where a list belongs",
-        ),
-        (
-            "[server]\nport = 70000",
-            "server.port (soundpost.toml) is 70000; expected a whole number from 0 to 65535",
-        ),
-        (
-            "[server]\nport = -1",
-            "server.port (soundpost.toml) is -1; expected a whole number from 0 to 65535",
-        ),
-        (
-            "[server]\nport = 1.5",
-            "server.port (soundpost.toml) is 1.5; expected a whole number from 0 to 65535",
-        ),
-        (
-            "[server]\nhost = \"example.com\"",
-            "server.host (soundpost.toml) is \"example.com\"; expected an IP address of this machine, such as 0.0.0.0 or ::",
-        ),
-        (
-            "[server]\nqueue_bytes_max = 0",
-            "server.queue_bytes_max (soundpost.toml) is 0; expected a whole number from 1024 to 1073741824",
-        ),
-        (
-            "[server]\npath = \"a b\"",
-            "server.path (soundpost.toml) is \"a b\"; expected a path of A-Z a-z 0-9 . _ ~ - between slashes, at most \
-             200 characters",
-        ),
-        ("[server]\ndebug = 7", "server.debug (soundpost.toml) is 7; expected true or false"),
-    ] {
-        assert_eq!(refusal(&[], &[("soundpost.toml", text)]), expected, "{text}");
-    }
-}
-
-#[test]
-fn refusals_about_apps_and_later_features_name_the_key_and_no_secret() {
-    for (text, expected) in [
-        ("[server]\nport = 1\nport = 2", "soundpost.toml:3: duplicate key"),
-        ("[[apps]]", "apps.0.id is missing"),
-        ("[[apps]]\nid = \"a\"", "apps.0.key is missing: an app needs id, key and secret"),
-        ("[[apps]]\nid = \"a\"\nkey = \"k\"", "apps.0.secret is missing: an app needs id, key and secret"),
-        ("[[apps]]\nid = \"a\"\nkey = \"k\"\nsecret = \"\"", "apps.0.secret (soundpost.toml) is empty"),
-        (
-            "[[apps]]\nid = \"a\"\nkey = \"k\"\nsecret = 0.25",
-            "apps.0.secret (soundpost.toml) is not text; write it in quotes",
-        ),
-        (
-            "[[apps]]\nid = \"a/b\"\nkey = \"k\"\nsecret = \"s\"",
-            "apps.0.id (soundpost.toml) is \"a/b\", which contains '/'; allowed are A-Z a-z 0-9 and . _ ~ -",
-        ),
-        (
-            "[redis]\nenabled = true",
-            "redis.enabled (soundpost.toml): this version of Soundpost does not have Redis",
-        ),
-        ("[redis]\npool = 1", "redis.pool (soundpost.toml): this version of Soundpost does not have Redis"),
-        (
-            "[server.tls]\ncertificate = \"x\"",
-            "server.tls.certificate (soundpost.toml): this version of Soundpost does not have TLS of its own",
-        ),
-        (
-            "[[apps.webhooks]]\nurl = \"x\"",
-            "apps.0.webhooks.0.url (soundpost.toml): this version of Soundpost does not have webhooks",
-        ),
-        (
-            "[[apps]]\nsubscription_count = true",
-            "apps.0.subscription_count (soundpost.toml): this version of Soundpost does not have subscription counts",
-        ),
-    ] {
-        let text = text.replace("[[apps.webhooks]]", "[[apps]]\n[[apps.webhooks]]");
-        assert_eq!(refusal(&[], &[("soundpost.toml", &text)]), expected, "{text}");
-    }
-}
-
-#[test]
-fn refusals_about_variables_name_the_variable() {
-    for (environment, dotenv, expected) in [
-        (
-            vec![("SOUNDPOST_SERVER__PORT", "x")],
-            "",
-            "server.port (SOUNDPOST_SERVER__PORT) is \"x\"; expected a whole number from 0 to 65535",
-        ),
-        (
-            vec![],
-            "REVERB_SERVER_PORT=x",
-            "server.port (REVERB_SERVER_PORT in .env) is \"x\"; expected a whole number from 0 to 65535",
-        ),
-        (
-            vec![("SOUNDPOST_PORT", "1")],
-            "",
-            "port (SOUNDPOST_PORT): unknown key; did you mean SOUNDPOST_SERVER__PORT?",
-        ),
-        (
-            vec![("REVERB_SCALING_ENABLED", "true")],
-            "",
-            "REVERB_SCALING_ENABLED: this version of Soundpost does not have scaling over Redis",
-        ),
-        (
-            vec![("REVERB_SCALING_ENABLED", "maybe")],
-            "",
-            "REVERB_SCALING_ENABLED is \"maybe\"; expected true or false",
-        ),
-        (REVERB[1..].to_vec(), "", "REVERB_APP_ID is missing"),
-        (
-            with(&REVERB[..2], &[("REVERB_APP_SECRET", "")]),
-            "",
-            "REVERB_APP_SECRET is missing: an app needs REVERB_APP_ID, REVERB_APP_KEY and REVERB_APP_SECRET",
-        ),
-        (
-            with(REVERB, &[("REVERB_APP_PING_INTERVAL", "0")]),
-            "",
-            "REVERB_APP_PING_INTERVAL is \"0\"; expected a whole number from 1 to 3600",
-        ),
-        (
-            vec![("SOUNDPOST_REDIS__ENABLED", "true")],
-            "",
-            "redis.enabled (SOUNDPOST_REDIS__ENABLED): this version of Soundpost does not have Redis",
-        ),
-        (vec![], "A=1\nREVERB_HOST=a b", ".env:2: REVERB_HOST: a value with spaces needs quotes"),
-    ] {
-        assert_eq!(refusal(&environment, &[(".env", dotenv)]), expected);
-    }
-}
-
-#[test]
-fn two_apps_share_neither_id_nor_key() {
-    let twice = format!("{APP}{APP}");
-    let expected = "apps.0.id and apps.1.id are both \"a\"; every app needs an id of its own";
-    assert_eq!(refusal(&[], &[("soundpost.toml", &twice)]), expected);
-    let expected =
-        "apps.0.key (soundpost.toml) and REVERB_APP_KEY are both \"k\"; every app needs a key of its own";
-    assert_eq!(refusal(REVERB, &[("soundpost.toml", APP)]), expected);
-}
-
-#[test]
-fn a_feature_that_is_switched_off_is_no_mistake() {
-    let text = format!(
-        "{APP}authorized_timeout_seconds = 0\nsubscription_count = false\nwatchlists = false\nwebhooks = []\n\
-         [redis]\nenabled = false\nurl = \"redis://127.0.0.1:6379/0\"\nprefix = \"soundpost\"\n[server]\n"
-    );
-    assert_eq!(settings(&[], &[("soundpost.toml", &text)]).apps.len(), 1);
-}
-
-#[test]
-fn a_broken_file_shows_its_line_and_nothing_of_its_text() {
-    let text = "[[apps]]\nsecret = \"hush\nkey = 1\n";
-    let error = refusal(&[], &[("soundpost.toml", text)]);
-    assert!(
-        error.starts_with("soundpost.toml:2: ") && !error.contains("hush") && !error.contains('\n'),
-        "{error}"
-    );
-    let flags = Flags { config: Some("absent.toml".into()), ..Flags::default() };
-    assert!(load(&flags, &[], &[]).unwrap_err().starts_with("cannot read absent.toml: "));
 }
 
 #[test]
