@@ -1,2 +1,18 @@
-//! The server.
+//! The Soundpost server as a library: configuration in, a running server out.
+//!
+//! The rooms and what each may know of the others are mapped in `docs/architecture.md`.
+
+pub mod admin;
+pub mod api;
+pub mod apps;
 pub mod config;
+pub mod delivery;
+pub mod drain;
+pub mod http;
+pub mod memory;
+pub mod metrics;
+pub mod node;
+mod process;
+pub mod server;
+pub mod socket;
+pub mod worker;

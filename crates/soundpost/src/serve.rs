@@ -1,27 +1,43 @@
-//! Stand-in until `soundpost_server::server` is here: binds the addresses, so that a port in use is seen, and ends.
-//! To be replaced by `Server::bind(settings)`, `banner(server.addresses(), server.admin_address())`, `server.run()`.
+//! From settings to a running server, and its end by signal.
 
-use std::net::{SocketAddr, TcpListener};
+use std::net::SocketAddr;
 
-use soundpost_server::config::Settings;
+use soundpost_server::{config::Settings, server::Server};
+use tokio::{
+    signal::unix::{SignalKind, signal},
+    sync::watch,
+};
 
-/// Binds, tells `started` the addresses and returns.
-#[expect(clippy::needless_pass_by_value, reason = "the server will keep the settings")]
+/// Starts the server, tells `started` where it listens, and serves until a signal ends it.
 pub(crate) fn serve(
     settings: Settings,
     started: impl FnOnce(&[SocketAddr], Option<SocketAddr>),
 ) -> Result<(), Box<dyn std::error::Error>> {
-    let mut listeners = Vec::new();
-    for listen in &settings.server.listen {
-        match TcpListener::bind(listen.address) {
-            Ok(listener) => listeners.push(listener),
-            Err(error) if listen.required => {
-                return Err(format!("cannot listen on {}: {error}", listen.address).into());
-            }
-            Err(error) => tracing::debug!("not listening on {}: {error}", listen.address),
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+    runtime.block_on(async {
+        let server = Server::bind(settings)?;
+        let (stop, asked) = watch::channel(0);
+        let signals = count_signals(stop)?;
+        started(server.addresses(), server.admin_address());
+        tokio::select! {
+            ended = server.run(asked) => ended?,
+            () = signals => {}
         }
-    }
-    let addresses = listeners.iter().map(TcpListener::local_addr).collect::<Result<Vec<_>, _>>()?;
-    started(&addresses, None);
-    Ok(())
+        Ok(())
+    })
+}
+
+/// Counts what asks the server to stop: the first signal drains it, the second ends it at once.
+fn count_signals(stop: watch::Sender<u32>) -> std::io::Result<impl Future<Output = ()>> {
+    let mut interrupt = signal(SignalKind::interrupt())?;
+    let mut terminate = signal(SignalKind::terminate())?;
+    Ok(async move {
+        loop {
+            tokio::select! {
+                _ = interrupt.recv() => {}
+                _ = terminate.recv() => {}
+            }
+            stop.send_modify(|asked| *asked += 1);
+        }
+    })
 }

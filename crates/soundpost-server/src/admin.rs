@@ -1,0 +1,253 @@
+//! The second listener: metrics for Prometheus, and health for those who would rather not ask the public port.
+
+use std::{convert::Infallible, fmt, net::TcpListener, sync::Arc, time::Duration};
+
+use bytes::Bytes;
+use http_body_util::Full;
+use hyper::{
+    Method, Request, Response, StatusCode,
+    body::Incoming,
+    header::{CONTENT_TYPE, HeaderValue},
+    server::conn::http1,
+    service::service_fn,
+};
+use hyper_util::rt::{TokioIo, TokioTimer};
+use prometheus_client::{
+    collector::Collector,
+    encoding::{DescriptorEncoder, EncodeLabelSet, EncodeMetric, text::encode},
+    metrics::{MetricType, counter::ConstCounter, gauge::ConstGauge},
+    registry::Registry,
+};
+use soundpost_protocol::{channel::ChannelKind, close::CloseReason};
+use tokio::task::JoinSet;
+use tracing::{debug, error};
+
+use crate::{
+    api,
+    metrics::{AppCounters, ClientEventResult, TriggerResult},
+    node::Node,
+    process,
+};
+
+/// A request's head must be complete so long after the last one.
+const HEAD_TIMEOUT: Duration = Duration::from_secs(30);
+/// Connections at once; nobody needs more to scrape.
+const CONNECTIONS_MAX: usize = 64;
+
+/// Serves the listener until it is dropped.
+pub async fn serve(listener: TcpListener, node: Arc<Node>) {
+    let listener = match tokio::net::TcpListener::from_std(listener) {
+        Ok(listener) => listener,
+        Err(error) => {
+            error!(%error, "cannot wait for admin connections");
+            return;
+        }
+    };
+    let mut connections = JoinSet::new();
+    loop {
+        let Ok((stream, _)) = listener.accept().await else {
+            tokio::time::sleep(Duration::from_millis(50)).await;
+            continue;
+        };
+        while connections.try_join_next().is_some() {}
+        if connections.len() >= CONNECTIONS_MAX {
+            continue;
+        }
+        let node = Arc::clone(&node);
+        connections.spawn(async move {
+            let service = service_fn(|request| {
+                let response = respond(&node, &request);
+                async move { Ok::<_, Infallible>(response) }
+            });
+            let mut builder = http1::Builder::new();
+            builder.timer(TokioTimer::new()).header_read_timeout(HEAD_TIMEOUT);
+            if let Err(error) = builder.serve_connection(TokioIo::new(stream), service).await {
+                debug!(%error, "admin connection broke off");
+            }
+        });
+    }
+}
+
+fn respond(node: &Arc<Node>, request: &Request<Incoming>) -> Response<Full<Bytes>> {
+    if !matches!(*request.method(), Method::GET | Method::HEAD) {
+        return api::refusal(StatusCode::METHOD_NOT_ALLOWED, "only GET");
+    }
+    match request.uri().path() {
+        "/metrics" => metrics(node),
+        "/up" => api::refusal(StatusCode::OK, "OK"),
+        "/ready" => api::health(node, "ready"),
+        _ => api::refusal(StatusCode::NOT_FOUND, "there are /metrics, /up and /ready"),
+    }
+}
+
+fn metrics(node: &Arc<Node>) -> Response<Full<Bytes>> {
+    let mut registry = Registry::default();
+    registry.register_collector(Box::new(Scrape(Arc::clone(node))));
+    let mut text = String::new();
+    if let Err(error) = encode(&mut text, &registry) {
+        error!(%error, "metrics could not be written");
+        return api::refusal(StatusCode::INTERNAL_SERVER_ERROR, "metrics could not be written");
+    }
+    let mut response = Response::new(Full::from(text));
+    let kind = HeaderValue::from_static("application/openmetrics-text; version=1.0.0; charset=utf-8");
+    response.headers_mut().insert(CONTENT_TYPE, kind);
+    response
+}
+
+/// Sums the workers' counters when asked.
+#[derive(Debug)]
+struct Scrape(Arc<Node>);
+
+#[derive(Clone, Debug, EncodeLabelSet)]
+struct AppLabel {
+    app: String,
+}
+
+#[derive(Clone, Debug, EncodeLabelSet)]
+struct KindLabels {
+    app: String,
+    kind: &'static str,
+}
+
+#[derive(Clone, Debug, EncodeLabelSet)]
+struct ResultLabels {
+    app: String,
+    result: &'static str,
+}
+
+#[derive(Clone, Debug, EncodeLabelSet)]
+struct ReasonLabels {
+    app: String,
+    reason: &'static str,
+}
+
+impl Collector for Scrape {
+    fn encode(&self, mut encoder: DescriptorEncoder<'_>) -> Result<(), fmt::Error> {
+        self.gauges(&mut encoder)?;
+        self.counters(&mut encoder)?;
+        self.endings(&mut encoder)?;
+        process::encode(&mut encoder)
+    }
+}
+
+impl Scrape {
+    fn gauges(&self, encoder: &mut DescriptorEncoder<'_>) -> Result<(), fmt::Error> {
+        let node = &self.0;
+        let by_app = node.apps.all().iter().map(|app| (label(app.app.id.as_str()), app.quota.open() as u64));
+        family(encoder, "soundpost_connections", "Open connections", MetricType::Gauge, by_app)?;
+        let mut channels = vec![[0_u64; ChannelKind::ALL.len()]; node.apps.all().len()];
+        let mut subscriptions = vec![0_u64; node.apps.all().len()];
+        node.delivery.directory.survey(|app, kind, subscribers| {
+            let at = app.index();
+            if let Some(count) = channels.get_mut(at).and_then(|kinds| kinds.get_mut(kind as usize)) {
+                *count += 1;
+            }
+            if let Some(count) = subscriptions.get_mut(at) {
+                *count += u64::from(subscribers);
+            }
+        });
+        let by_kind = node.apps.all().iter().zip(&channels).flat_map(|(app, kinds)| {
+            ChannelKind::ALL
+                .iter()
+                .zip(kinds)
+                .map(|(kind, count)| (KindLabels { app: app.app.id.to_string(), kind: kind.word() }, *count))
+        });
+        family(encoder, "soundpost_channels", "Occupied channels", MetricType::Gauge, by_kind)?;
+        let ids = node.apps.all().iter().map(|app| label(app.app.id.as_str()));
+        let by_app = ids.zip(subscriptions);
+        family(encoder, "soundpost_subscriptions", "Connections on channels", MetricType::Gauge, by_app)?;
+        let help = "Bytes that wait for slow clients";
+        let metric = encoder.encode_descriptor("soundpost_queued_bytes", help, None, MetricType::Gauge)?;
+        ConstGauge::new(node.queued.bytes() as u64).encode(metric)
+    }
+
+    fn counters(&self, encoder: &mut DescriptorEncoder<'_>) -> Result<(), fmt::Error> {
+        type Of = fn(&AppCounters) -> u64;
+        let plain: [(&str, &str, Of); 3] = [
+            ("soundpost_deliveries", "Frames of events handed to connections", |app| app.deliveries.value()),
+            ("soundpost_sent_bytes", "Bytes of frames handed to connections", |app| app.sent_bytes.value()),
+            ("soundpost_received_messages", "Messages received from clients", |app| {
+                app.received_messages.value()
+            }),
+        ];
+        for (name, help, of) in plain {
+            let by_app = self.apps().map(|(id, counters)| (label(id), counters.iter().map(of).sum()));
+            family(encoder, name, help, MetricType::Counter, by_app)?;
+        }
+        let by_result = self.apps().flat_map(|(id, counters)| {
+            TriggerResult::ALL.map(|(result, word)| {
+                let count = counters.iter().map(|app| app.triggers(result).value()).sum();
+                (ResultLabels { app: id.to_owned(), result: word }, count)
+            })
+        });
+        family(encoder, "soundpost_triggers", "Requests to publish", MetricType::Counter, by_result)?;
+        let by_result = self.apps().flat_map(|(id, counters)| {
+            ClientEventResult::ALL.map(|(result, word)| {
+                let count = counters.iter().map(|app| app.client_events(result).value()).sum();
+                (ResultLabels { app: id.to_owned(), result: word }, count)
+            })
+        });
+        family(encoder, "soundpost_client_events", "Client events", MetricType::Counter, by_result)
+    }
+
+    fn endings(&self, encoder: &mut DescriptorEncoder<'_>) -> Result<(), fmt::Error> {
+        let closed = self.reasons(|app, reason| app.closed(reason).value());
+        family(
+            encoder,
+            "soundpost_closed",
+            "Connections that ended",
+            MetricType::Counter,
+            closed.into_iter(),
+        )?;
+        let mut refused = self.reasons(|app, reason| app.refused(reason).value());
+        for (id, counters) in self.apps() {
+            let count = counters.iter().map(|app| app.refused_subscriptions.value()).sum();
+            if count > 0 {
+                refused.push((ReasonLabels { app: id.to_owned(), reason: "subscription" }, count));
+            }
+        }
+        let help = "Connections and subscriptions that were refused; without an app if none was named";
+        family(encoder, "soundpost_refused", help, MetricType::Counter, refused.into_iter())
+    }
+
+    /// What has happened at least once, for each app and for none.
+    fn reasons(&self, of: impl Fn(&AppCounters, CloseReason) -> u64) -> Vec<(ReasonLabels, u64)> {
+        let all = self.apps().flat_map(|(id, counters)| {
+            let of = &of;
+            CloseReason::ALL.into_iter().map(move |reason| {
+                let count = counters.iter().map(|app| of(app, reason)).sum();
+                (ReasonLabels { app: id.to_owned(), reason: reason.word() }, count)
+            })
+        });
+        all.filter(|(_, count)| *count > 0).collect()
+    }
+
+    fn apps(&self) -> impl Iterator<Item = (&str, &[AppCounters])> {
+        let named = self.0.apps.all().iter().map(|app| (app.app.id.as_str(), app.all_counters()));
+        named.chain([("", self.0.apps.all_nobody())])
+    }
+}
+
+fn label(id: &str) -> AppLabel {
+    AppLabel { app: id.to_owned() }
+}
+
+/// One metric with a value for each set of labels.
+fn family<L: EncodeLabelSet>(
+    encoder: &mut DescriptorEncoder<'_>,
+    name: &str,
+    help: &str,
+    kind: MetricType,
+    values: impl Iterator<Item = (L, u64)>,
+) -> Result<(), fmt::Error> {
+    let mut metric = encoder.encode_descriptor(name, help, None, kind)?;
+    for (labels, value) in values {
+        let family = metric.encode_family(&labels)?;
+        if matches!(kind, MetricType::Counter) {
+            ConstCounter::new(value).encode(family)?;
+        } else {
+            ConstGauge::new(value).encode(family)?;
+        }
+    }
+    Ok(())
+}

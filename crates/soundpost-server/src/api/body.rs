@@ -1,0 +1,60 @@
+//! A request's body, up to its limit, within its time, and within what the node reads at once.
+
+use std::time::Duration;
+
+use bytes::{Bytes, BytesMut};
+use http_body_util::BodyExt;
+use hyper::body::{Body, Incoming};
+use soundpost_protocol::{api::ApiError, app::App};
+
+use crate::node::Node;
+
+/// A body must be complete so long after its head.
+const BODY_TIMEOUT: Duration = Duration::from_secs(30);
+
+/// Escapes inflate `data`, PHP's the most (`\uXXXX` for two bytes), and a batch holds ten events.
+const BYTES_FOR_EACH_DATA_BYTE: usize = 12;
+/// Names, channels and punctuation beside the data.
+const BYTES_BESIDE_DATA: usize = 16 << 10;
+
+/// Reads the whole body.
+///
+/// Errors: [`ApiError::BodyTooLarge`], as soon as the head or a chunk says so; [`ApiError::BodyTimeout`];
+/// [`ApiError::OverCapacity`] if too much is being read already.
+pub(super) async fn read(node: &std::sync::Arc<Node>, app: &App, body: Incoming) -> Result<Bytes, ApiError> {
+    if body.is_end_stream() {
+        return Ok(Bytes::new());
+    }
+    let reading = tokio::time::timeout(BODY_TIMEOUT, read_all(node, app, body));
+    reading.await.map_err(|_| ApiError::BodyTimeout { seconds: BODY_TIMEOUT.as_secs() })?
+}
+
+async fn read_all(node: &std::sync::Arc<Node>, app: &App, mut body: Incoming) -> Result<Bytes, ApiError> {
+    let by_data = BYTES_FOR_EACH_DATA_BYTE * app.limits.event_data_bytes_max + BYTES_BESIDE_DATA;
+    let bytes_max = node.request_bytes_max.unwrap_or(by_data);
+    let setting = if node.request_bytes_max.is_some() { "request_bytes_max" } else { "event_data_bytes_max" };
+    let too_large = |bytes: Option<u64>| ApiError::BodyTooLarge { bytes, bytes_max, setting };
+    let announced = body.size_hint().exact();
+    if announced.is_some_and(|bytes| bytes > bytes_max as u64) {
+        return Err(too_large(announced));
+    }
+    let mut rooms = Vec::new();
+    let mut whole = Bytes::new();
+    let mut joined = BytesMut::new();
+    while let Some(frame) = body.frame().await {
+        // A connection that breaks off gets no answer; whatever is said here, nobody reads it.
+        let Ok(chunk) = frame.map_err(|_| ApiError::ServerFault)?.into_data() else { continue };
+        if whole.len() + joined.len() + chunk.len() > bytes_max {
+            return Err(too_large(None));
+        }
+        rooms.push(node.reserve_body(chunk.len()).ok_or(ApiError::OverCapacity)?);
+        if whole.is_empty() && joined.is_empty() {
+            // Nearly every body arrives in one piece and is then not copied.
+            whole = chunk;
+        } else {
+            joined.extend_from_slice(&std::mem::take(&mut whole));
+            joined.extend_from_slice(&chunk);
+        }
+    }
+    Ok(if joined.is_empty() { whole } else { joined.freeze() })
+}

@@ -1,0 +1,188 @@
+//! The HTTP API: requests become triggers and queries, refusals become a status and one line of text.
+//!
+//! Verification goes from cheap to dear: the route, then key, time and signature from the head alone, then the body up
+//! to its limit, then its digest. Nothing is parsed that was not signed.
+
+mod body;
+mod events;
+mod queries;
+
+use std::sync::Arc;
+
+use bytes::Bytes;
+use http_body_util::Full;
+use hyper::{
+    Method, Request, Response, StatusCode,
+    body::Incoming,
+    header::{ALLOW, CONTENT_TYPE, HeaderValue},
+};
+use soundpost_protocol::api::{ApiError, Query, verify_head};
+
+use crate::{
+    apps::{RunningApp, WorkerId},
+    metrics::TriggerResult,
+    node::{Node, unix_seconds},
+};
+
+/// What a path of the API asks for. Names in it are still escaped.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Route<'a> {
+    /// `POST /apps/{id}/events`
+    Events,
+    /// `POST /apps/{id}/batch_events`
+    BatchEvents,
+    /// `GET /apps/{id}/channels`
+    Channels,
+    /// `GET /apps/{id}/channels/{channel}`
+    Channel(&'a str),
+    /// `GET /apps/{id}/channels/{channel}/users`
+    Users(&'a str),
+    /// `GET /apps/{id}/connections`
+    Connections,
+}
+
+impl<'a> Route<'a> {
+    fn of(rest: &'a str) -> Option<Self> {
+        let mut segments = rest.split('/');
+        let route = match (segments.next()?, segments.next(), segments.next()) {
+            ("events", None, None) => Self::Events,
+            ("batch_events", None, None) => Self::BatchEvents,
+            ("channels", None, None) => Self::Channels,
+            ("channels", Some(channel), None) => Self::Channel(channel),
+            ("channels", Some(channel), Some("users")) => Self::Users(channel),
+            ("connections", None, None) => Self::Connections,
+            _ => return None,
+        };
+        segments.next().is_none().then_some(route)
+    }
+
+    const fn is_trigger(self) -> bool {
+        matches!(self, Self::Events | Self::BatchEvents)
+    }
+}
+
+/// Answers any request that is no WebSocket.
+pub async fn respond(
+    node: &Arc<Node>,
+    worker: WorkerId,
+    request: Request<Incoming>,
+) -> Response<Full<Bytes>> {
+    let raw_path = request.uri().path();
+    // The API is served under the prefix and without it: the PHP SDK drops a prefix that does not end in a slash.
+    let prefix = node.path_prefix.as_str();
+    let path = raw_path.strip_prefix(prefix).filter(|path| path.starts_with('/')).unwrap_or(raw_path);
+    if let Some((id, rest)) = path.strip_prefix("/apps/").and_then(|path| path.split_once('/')) {
+        let Some(app) = node.apps.by_id(id) else { return refuse(&ApiError::unknown_app(id)) };
+        let (app, route) = (Arc::clone(app), rest.to_owned());
+        let Some(route) = Route::of(&route) else { return refuse(&ApiError::UnknownPath) };
+        let answered = serve(node, &app, route, request).await;
+        if route.is_trigger() {
+            count(&app, worker, &answered);
+        }
+        return match answered {
+            Ok(reply) => json(reply),
+            Err(error) => refuse(&error),
+        };
+    }
+    let is_get = matches!(*request.method(), Method::GET | Method::HEAD);
+    match path {
+        "/" | "/up" | "/ready" if !is_get => refuse(&ApiError::Method { allow: "GET" }),
+        "/" => health(node, "OK"),
+        "/ready" => health(node, "ready"),
+        "/up" => json(r#"{"health":"OK"}"#.to_owned()),
+        _ if path.starts_with("/app/") => {
+            refusal(StatusCode::UPGRADE_REQUIRED, "this is a WebSocket endpoint")
+        }
+        _ => refuse(&ApiError::UnknownPath),
+    }
+}
+
+async fn serve(
+    node: &Arc<Node>,
+    app: &RunningApp,
+    route: Route<'_>,
+    request: Request<Incoming>,
+) -> Result<String, ApiError> {
+    let allow = if route.is_trigger() { "POST" } else { "GET" };
+    if request.method().as_str() != allow {
+        return Err(ApiError::Method { allow });
+    }
+    let (head, incoming) = request.into_parts();
+    let query = Query::parse(head.uri.query().unwrap_or_default())?;
+    let path = head.uri.path();
+    let digest = verify_head(&app.app, allow, path, &node.path_prefix, &query, unix_seconds())?;
+    let body = body::read(node, &app.app, incoming).await?;
+    digest.check(&body)?;
+    match route {
+        Route::Events => events::events(node, app, &body),
+        Route::BatchEvents => events::batch_events(node, app, &body),
+        Route::Channels => queries::channels(node, app, &query),
+        Route::Channel(name) => queries::channel(node, app, name, &query),
+        Route::Users(name) => queries::users(node, app, name),
+        Route::Connections => Ok(queries::connections(app)),
+    }
+}
+
+fn count(app: &RunningApp, worker: WorkerId, answered: &Result<String, ApiError>) {
+    let result = match answered {
+        Ok(_) => TriggerResult::Accepted,
+        Err(error) if error.status() >= 500 => TriggerResult::Unavailable,
+        Err(_) => TriggerResult::Refused,
+    };
+    app.counters(worker).triggers(result).add(1);
+}
+
+/// What balancers ask: 503 while the node is about to stop.
+pub fn health(node: &Node, text: &'static str) -> Response<Full<Bytes>> {
+    if node.is_draining() {
+        return refusal(StatusCode::SERVICE_UNAVAILABLE, "draining");
+    }
+    refusal(StatusCode::OK, text)
+}
+
+fn json(body: String) -> Response<Full<Bytes>> {
+    let mut response = Response::new(Full::from(body));
+    response.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
+    response
+}
+
+fn refuse(error: &ApiError) -> Response<Full<Bytes>> {
+    let status = StatusCode::from_u16(error.status()).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
+    let mut response = refusal(status, &error.to_string());
+    if let ApiError::Method { allow } = error {
+        response.headers_mut().insert(ALLOW, HeaderValue::from_static(allow));
+    }
+    response
+}
+
+/// A status and one line of text, which Laravel shows to the developer as it is.
+pub fn refusal(status: StatusCode, text: &str) -> Response<Full<Bytes>> {
+    let mut response = Response::new(Full::from(text.to_owned()));
+    *response.status_mut() = status;
+    response.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static("text/plain; charset=utf-8"));
+    response
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_whole_paths_are_routes() {
+        for (rest, expected) in [
+            ("events", Some(Route::Events)),
+            ("batch_events", Some(Route::BatchEvents)),
+            ("channels", Some(Route::Channels)),
+            ("channels/a%2Eb", Some(Route::Channel("a%2Eb"))),
+            ("channels/presence-a/users", Some(Route::Users("presence-a"))),
+            ("connections", Some(Route::Connections)),
+            ("", None),
+            ("events/", None),
+            ("channels/a/stats", None),
+            ("channels/a/users/b", None),
+            ("channels/a/events", None),
+        ] {
+            assert_eq!(Route::of(rest), expected, "{rest}");
+        }
+    }
+}

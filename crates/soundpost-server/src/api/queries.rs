@@ -1,0 +1,62 @@
+//! What publishers ask: which channels are occupied, by how many, by whom.
+
+use soundpost_protocol::api::{
+    ApiError, ChannelsQuery, Info, Query, channel_info, parse_channel, parse_presence_channel, replies,
+    replies::{Cache, Counts},
+};
+
+use crate::{
+    apps::RunningApp,
+    delivery::{ChannelCounts, ChannelKey},
+    node::Node,
+};
+
+/// `GET /apps/{id}/channels`
+pub(super) fn channels(node: &Node, app: &RunningApp, query: &Query<'_>) -> Result<String, ApiError> {
+    let ChannelsQuery { filter_by_prefix, info } = ChannelsQuery::parse(query, &app.app)?;
+    let occupied = node.delivery.directory.channels(app.index, filter_by_prefix.unwrap_or_default());
+    let told: Vec<_> = occupied
+        .into_iter()
+        .map(|(channel, counts)| {
+            let info = info.applicable_to(channel.kind());
+            (channel, asked(counts, info))
+        })
+        .collect();
+    Ok(replies::channels(&told))
+}
+
+/// `GET /apps/{id}/channels/{channel}`
+pub(super) fn channel(
+    node: &Node,
+    app: &RunningApp,
+    name: &str,
+    query: &Query<'_>,
+) -> Result<String, ApiError> {
+    let name = parse_channel(name, &app.app)?;
+    let info = channel_info(query, &app.app, &name)?;
+    let is_presence = name.kind().is_presence();
+    let found = node.delivery.directory.counts(&ChannelKey { app: app.index, name });
+    let counts = found.unwrap_or(ChannelCounts { subscriptions: 0, users: is_presence.then_some(0) });
+    Ok(replies::channel(found.is_some(), asked(counts, info), Cache::Unasked))
+}
+
+/// `GET /apps/{id}/channels/{channel}/users`
+pub(super) fn users(node: &Node, app: &RunningApp, name: &str) -> Result<String, ApiError> {
+    let name = parse_presence_channel(name, &app.app)?;
+    let users = node.delivery.directory.users(&ChannelKey { app: app.index, name });
+    let ids: Vec<_> = users.iter().map(soundpost_protocol::presence::UserId::as_str).collect();
+    Ok(replies::users(&ids))
+}
+
+/// `GET /apps/{id}/connections`
+pub(super) fn connections(app: &RunningApp) -> String {
+    replies::connections(u64::from(app.quota.open()))
+}
+
+/// Of what is known, what `info` asks for.
+pub(super) fn asked(counts: ChannelCounts, info: Info) -> Counts {
+    Counts {
+        user_count: counts.users.filter(|_| info.user_count),
+        subscription_count: Some(counts.subscriptions).filter(|_| info.subscription_count),
+    }
+}

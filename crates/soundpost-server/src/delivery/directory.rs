@@ -1,0 +1,210 @@
+//! Who is subscribed on this node: per channel the workers that have subscribers and, on presence channels, the roster.
+//!
+//! The shard a channel falls into is its lock. It is held for a few steps, never across an await, and while it is held
+//! only inboxes are locked.
+
+use std::{
+    collections::HashMap,
+    hash::{BuildHasher, Hasher},
+    sync::Arc,
+};
+
+use foldhash::quality::RandomState;
+use parking_lot::{Mutex, MutexGuard};
+use soundpost_protocol::{
+    channel::{ChannelKind, ChannelName},
+    presence::{Roster, UserId},
+    server_frame,
+    websocket::Frame,
+};
+
+use super::ChannelKey;
+use crate::apps::{AppIndex, WorkerId};
+
+/// Locks the channels are spread over.
+const SHARDS: usize = 64;
+
+/// Maps with room for this many more than they hold are left as they are.
+const SPARE_ENTRIES: usize = 64;
+
+/// What the HTTP API asks about a channel.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct ChannelCounts {
+    /// Connections on the channel.
+    pub subscriptions: u32,
+    /// Distinct users, on presence channels.
+    pub users: Option<u32>,
+}
+
+/// The members of a presence channel as this node knows them.
+#[derive(Debug, Default)]
+pub(super) struct Presence {
+    pub(super) roster: Roster,
+    /// Rises with every change that clients can see.
+    pub(super) version: u64,
+    /// The roster as newcomers get it, and its version.
+    encoded: Option<(u64, Frame)>,
+}
+
+/// A channel with at least one subscriber on this node.
+#[derive(Debug)]
+pub(super) struct Channel {
+    pub(super) key: Arc<ChannelKey>,
+    /// Subscribers of each worker that has any.
+    workers: Vec<(WorkerId, u32)>,
+    pub(super) presence: Option<Box<Presence>>,
+}
+
+impl Channel {
+    fn new(key: Arc<ChannelKey>) -> Self {
+        let presence = key.name.kind().is_presence().then(Box::default);
+        Self { key, workers: Vec::with_capacity(1), presence }
+    }
+
+    pub(super) fn subscribers(&self) -> u32 {
+        self.workers.iter().map(|(_, count)| count).sum()
+    }
+
+    /// The workers that have subscribers.
+    pub(super) fn workers(&self) -> impl Iterator<Item = WorkerId> {
+        self.workers.iter().map(|(worker, _)| *worker)
+    }
+
+    pub(super) fn add(&mut self, worker: WorkerId) {
+        match self.workers.iter_mut().find(|(found, _)| *found == worker) {
+            Some((_, count)) => *count += 1,
+            None => self.workers.push((worker, 1)),
+        }
+    }
+
+    pub(super) fn subtract(&mut self, worker: WorkerId) {
+        if let Some(at) = self.workers.iter().position(|(found, _)| *found == worker)
+            && let Some((_, count)) = self.workers.get_mut(at)
+        {
+            *count -= 1;
+            if *count == 0 {
+                self.workers.swap_remove(at);
+            }
+        }
+    }
+
+    fn counts(&self) -> ChannelCounts {
+        let users = self.presence.as_ref().map(|presence| presence.roster.len());
+        ChannelCounts {
+            subscriptions: self.subscribers(),
+            users: users.map(|users| u32::try_from(users).unwrap_or(u32::MAX)),
+        }
+    }
+}
+
+/// The channels of one lock.
+#[derive(Debug, Default)]
+pub(super) struct Shard {
+    channels: HashMap<Arc<ChannelKey>, Channel, RandomState>,
+}
+
+impl Shard {
+    pub(super) fn get_mut(&mut self, key: &ChannelKey) -> Option<&mut Channel> {
+        self.channels.get_mut(key)
+    }
+
+    pub(super) fn get_or_create(&mut self, key: ChannelKey) -> &mut Channel {
+        let known = self.channels.get_key_value(&key).map(|(known, _)| Arc::clone(known));
+        let key = known.unwrap_or_else(|| Arc::new(key));
+        self.channels.entry(Arc::clone(&key)).or_insert_with(|| Channel::new(key))
+    }
+
+    /// Forgets a channel nobody is subscribed to.
+    pub(super) fn remove_if_vacated(&mut self, key: &ChannelKey) {
+        if self.channels.get(key).is_some_and(|channel| channel.workers.is_empty()) {
+            self.channels.remove(key);
+            if self.channels.capacity() > 4 * self.channels.len() + SPARE_ENTRIES {
+                self.channels.shrink_to(2 * self.channels.len());
+            }
+        }
+    }
+}
+
+/// All channels of this node that have subscribers.
+#[derive(Debug)]
+pub struct Directory {
+    shards: Box<[Mutex<Shard>]>,
+    hasher: RandomState,
+}
+
+impl Default for Directory {
+    fn default() -> Self {
+        Self { shards: (0..SHARDS).map(|_| Mutex::default()).collect(), hasher: RandomState::default() }
+    }
+}
+
+impl Directory {
+    /// Locks the shard of a channel.
+    #[expect(clippy::indexing_slicing, reason = "the index is a remainder of the number of shards")]
+    pub(super) fn lock(&self, key: &ChannelKey) -> MutexGuard<'_, Shard> {
+        let mut hasher = self.hasher.build_hasher();
+        hasher.write(key.name.as_str().as_bytes());
+        let shard = usize::try_from(hasher.finish() >> 32).unwrap_or(0) % SHARDS;
+        self.shards[shard].lock()
+    }
+
+    /// The counts of one channel, if it is occupied.
+    pub fn counts(&self, key: &ChannelKey) -> Option<ChannelCounts> {
+        self.lock(key).channels.get(key).map(Channel::counts)
+    }
+
+    /// Every occupied channel of an app whose name starts with `prefix`. Locks one shard after the other, so what
+    /// changes meanwhile may or may not be seen.
+    pub fn channels(&self, app: AppIndex, prefix: &str) -> Vec<(ChannelName, ChannelCounts)> {
+        let mut found = Vec::new();
+        for shard in &self.shards {
+            let shard = shard.lock();
+            let wanted = |key: &ChannelKey| {
+                key.app == app
+                    && key.name.as_str().starts_with(prefix)
+                    && key.name.kind() != ChannelKind::ServerToUser
+            };
+            let channels = shard.channels.values().filter(|channel| wanted(&channel.key));
+            found.extend(channels.map(|channel| (channel.key.name.clone(), channel.counts())));
+        }
+        found
+    }
+
+    /// The users of a presence channel; none if it is not occupied.
+    pub fn users(&self, key: &ChannelKey) -> Vec<UserId> {
+        let snapshot = |channel: &Channel| channel.presence.as_ref().map(|presence| presence.roster.clone());
+        let roster = self.lock(key).channels.get(key).and_then(snapshot).unwrap_or_default();
+        roster.members().map(|member| member.user_id.clone()).collect()
+    }
+
+    /// The `subscription_succeeded` of a presence channel and the version of the roster in it. Only the snapshot is
+    /// taken under the lock; it is encoded outside, once for each version however many ask.
+    pub(super) fn roster_frame(&self, key: &ChannelKey) -> Option<(u64, Frame)> {
+        let (version, roster) = {
+            let shard = self.lock(key);
+            let presence = shard.channels.get(key)?.presence.as_ref()?;
+            if let Some((version, frame)) = &presence.encoded
+                && *version == presence.version
+            {
+                return Some((*version, frame.clone()));
+            }
+            (presence.version, presence.roster.clone())
+        };
+        let frame = server_frame::subscription_succeeded_with(&key.name, &roster);
+        if let Some(presence) = self.lock(key).get_mut(key).and_then(|channel| channel.presence.as_mut())
+            && presence.encoded.as_ref().is_none_or(|(encoded_version, _)| *encoded_version < version)
+        {
+            presence.encoded = Some((version, frame.clone()));
+        }
+        Some((version, frame))
+    }
+
+    /// Calls `see` with the app, kind and subscribers of every channel.
+    pub fn survey(&self, mut see: impl FnMut(AppIndex, ChannelKind, u32)) {
+        for shard in &self.shards {
+            for channel in shard.lock().channels.values() {
+                see(channel.key.app, channel.key.name.kind(), channel.subscribers());
+            }
+        }
+    }
+}

@@ -1,0 +1,183 @@
+//! Joins and leaves: who is on a channel, who hears of it, and in which order.
+
+use std::{num::NonZeroU32, sync::Arc};
+
+use soundpost_protocol::{
+    presence::{Member, UserId},
+    server_frame::{self, SubscriptionFailure},
+    socket_id::SocketId,
+    websocket::Frame,
+};
+
+use super::{
+    ChannelKey, ConnectionRef, Delivery, Item, Wakes,
+    directory::{Channel, Presence, Shard},
+    inbox::Urgency,
+};
+use crate::apps::WorkerId;
+
+/// The connection that joins, leaves or asks again.
+#[derive(Clone, Copy, Debug)]
+pub struct Joiner {
+    /// Where it lives.
+    pub worker: WorkerId,
+    /// Which of that worker's it is.
+    pub connection: ConnectionRef,
+    /// Its public name.
+    pub socket_id: SocketId,
+}
+
+/// What a presence channel needs to know of a join.
+#[derive(Debug)]
+pub struct Joining {
+    /// Who comes.
+    pub member: Arc<Member>,
+    /// When, in milliseconds since the epoch: of a user's connections the earliest describes the user.
+    pub joined_at: u64,
+    /// Users the channel may have.
+    pub members_max: Option<NonZeroU32>,
+}
+
+impl Delivery {
+    /// Counts the connection in, tells the others if a user came, and puts the join into the connection's own inbox:
+    /// it hears events from there on and nothing that is older.
+    ///
+    /// Errors: [`SubscriptionFailure::MembersMax`], [`SubscriptionFailure::Busy`]; then nothing has changed.
+    pub fn join(
+        &self,
+        joiner: Joiner,
+        key: ChannelKey,
+        ticket: u32,
+        joining: Option<Joining>,
+        wakes: &mut Wakes<'_>,
+    ) -> Result<Arc<ChannelKey>, SubscriptionFailure> {
+        let mut shard = self.directory.lock(&key);
+        let own_inbox = self.inboxes.of(joiner.worker);
+        if !own_inbox.reserve(None, Urgency::Join) {
+            return Err(SubscriptionFailure::Busy);
+        }
+        let channel = shard.get_or_create(key);
+        let key = Arc::clone(&channel.key);
+        if let Err(failure) = self.announce_join(joiner, channel, joining, wakes) {
+            own_inbox.release(None);
+            shard.remove_if_vacated(&key);
+            return Err(failure);
+        }
+        channel.add(joiner.worker);
+        own_inbox.put(Item::Join { connection: joiner.connection, ticket });
+        wakes.add(joiner.worker);
+        Ok(key)
+    }
+
+    /// Enters the member and tells the others if its user was not there before.
+    fn announce_join(
+        &self,
+        joiner: Joiner,
+        channel: &mut Channel,
+        joining: Option<Joining>,
+        wakes: &mut Wakes<'_>,
+    ) -> Result<(), SubscriptionFailure> {
+        let (Some(joining), Some(presence)) = (joining, channel.presence.as_mut()) else { return Ok(()) };
+        let Presence { roster, version, .. } = &mut **presence;
+        let is_new = !roster.contains(&joining.member.user_id);
+        if let Some(max) = joining.members_max.map(NonZeroU32::get)
+            && is_new
+            && roster.len() >= max as usize
+        {
+            return Err(SubscriptionFailure::MembersMax(max));
+        }
+        let frame = is_new.then(|| server_frame::member_added(&channel.key.name, &joining.member));
+        if let Some(frame) = frame {
+            let next = *version + 1;
+            if !self.notify(channel, &frame, next, Urgency::Join, wakes) {
+                return Err(SubscriptionFailure::Busy);
+            }
+        }
+        if let Some(Presence { roster, version, .. }) = channel.presence.as_deref_mut() {
+            roster.join(self.node, joiner.socket_id, joining.joined_at, joining.member);
+            *version += u64::from(is_new);
+        }
+        Ok(())
+    }
+
+    /// A repeated subscribe: success once more with a fresh roster, nothing that others see.
+    pub fn rejoin(
+        &self,
+        joiner: Joiner,
+        channel: &Arc<ChannelKey>,
+        member: Option<&Arc<Member>>,
+        wakes: &mut Wakes<'_>,
+    ) -> Result<(), SubscriptionFailure> {
+        let mut shard = self.directory.lock(channel);
+        let inbox = self.inboxes.of(joiner.worker);
+        if !inbox.reserve(None, Urgency::Join) {
+            return Err(SubscriptionFailure::Busy);
+        }
+        if let Some(presence) = shard.get_mut(channel).and_then(|channel| channel.presence.as_mut())
+            && let Some(member) = member
+        {
+            presence.roster.describe(self.node, joiner.socket_id, member);
+            // Nobody is told, but the next roster that is asked for must not be an old one.
+            presence.version += 1;
+        }
+        inbox.put(Item::Rejoin { connection: joiner.connection, channel: Arc::clone(channel) });
+        wakes.add(joiner.worker);
+        Ok(())
+    }
+
+    /// Counts the connection out and tells the others if its user has left. Cannot fail.
+    pub fn leave(&self, joiner: Joiner, key: &ChannelKey, user_id: Option<&UserId>, wakes: &mut Wakes<'_>) {
+        let mut shard: parking_lot::MutexGuard<'_, Shard> = self.directory.lock(key);
+        let Some(channel) = shard.get_mut(key) else { return };
+        channel.subtract(joiner.worker);
+        if let (Some(presence), Some(user_id)) = (channel.presence.as_mut(), user_id)
+            && presence.roster.leave(self.node, joiner.socket_id, user_id)
+        {
+            presence.version += 1;
+            let version = presence.version;
+            let frame = server_frame::member_removed(&channel.key.name, user_id);
+            self.notify(channel, &frame, version, Urgency::Leave, wakes);
+        }
+        shard.remove_if_vacated(key);
+    }
+
+    /// Puts a notice into the inbox of every worker with subscribers, all or none.
+    fn notify(
+        &self,
+        channel: &Channel,
+        frame: &Frame,
+        roster_version: u64,
+        urgency: Urgency,
+        wakes: &mut Wakes<'_>,
+    ) -> bool {
+        self.put_all(channel, frame, urgency, wakes, || Item::Notice {
+            channel: Arc::clone(&channel.key),
+            frame: frame.clone(),
+            roster_version,
+        })
+    }
+
+    /// Reserves room in the inbox of every worker with subscribers; only if all have it, puts one item into each.
+    pub(super) fn put_all(
+        &self,
+        channel: &Channel,
+        frame: &Frame,
+        urgency: Urgency,
+        wakes: &mut Wakes<'_>,
+        item: impl Fn() -> Item,
+    ) -> bool {
+        for (reserved, worker) in channel.workers().enumerate() {
+            if !self.inboxes.of(worker).reserve(Some(frame), urgency) {
+                for worker in channel.workers().take(reserved) {
+                    self.inboxes.of(worker).release(Some(frame));
+                }
+                return false;
+            }
+        }
+        for worker in channel.workers() {
+            self.inboxes.of(worker).put(item());
+            wakes.add(worker);
+        }
+        true
+    }
+}

@@ -1,0 +1,107 @@
+//! Delivery: from an accepted event, join or leave to every subscriber's socket on this node.
+//!
+//! Nothing in here awaits, and nothing knows HTTP, Redis or configuration files.
+
+mod directory;
+mod fan_out;
+mod hub;
+mod inbox;
+mod membership;
+mod outlet;
+mod slab;
+mod subscribers;
+mod trigger;
+mod wheel;
+
+use soundpost_protocol::{channel::ChannelName, presence::NodeId, socket_id::SocketId};
+
+pub use directory::{ChannelCounts, Directory};
+pub use fan_out::Delivering;
+pub use hub::{Arrival, Hub, Seat};
+pub use inbox::{Inbox, Inboxes, Item, Wakes};
+pub use membership::{Joiner, Joining};
+pub use outlet::{Outlet, Queued, Sent};
+pub use slab::Slab;
+pub use subscribers::Subscriber;
+pub use trigger::Full;
+
+use crate::apps::{AppIndex, WorkerId};
+
+/// A channel of one app: apps never share one.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct ChannelKey {
+    /// Whose.
+    pub app: AppIndex,
+    /// Which.
+    pub name: ChannelName,
+}
+
+/// Names a connection on its worker: the slot it lives in, and which of the slot's tenants it is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct ConnectionRef(u64);
+
+impl ConnectionRef {
+    /// Nobody; what a subscriber who left leaves behind.
+    pub const NONE: Self = Self(u64::MAX);
+
+    const fn new(slot: u32, generation: u32) -> Self {
+        Self((slot as u64) << 32 | generation as u64)
+    }
+
+    #[expect(clippy::cast_possible_truncation, reason = "the halves are what is wanted")]
+    const fn parts(self) -> (u32, u32) {
+        ((self.0 >> 32) as u32, self.0 as u32)
+    }
+
+    /// The public name of this connection: the left half says where it lives, the right half is `random` and makes
+    /// it unique in the cluster and over restarts.
+    pub fn socket_id(self, worker: WorkerId, random: u64) -> SocketId {
+        // A slot fits 24 bits: see `SLOTS_MAX`.
+        SocketId { left: u64::from(worker.0) << 56 | self.0, right: random >> 1 | 1 }
+    }
+
+    /// Where the connection with this public name lives, if it is one of ours; the slot there must compare the
+    /// whole name.
+    pub fn of(socket_id: SocketId) -> (WorkerId, Self) {
+        let [worker, ..] = socket_id.left.to_be_bytes();
+        (WorkerId(worker), Self(socket_id.left & (u64::MAX >> 8)))
+    }
+}
+
+/// Everything the workers of a node share for delivery.
+#[derive(Debug)]
+pub struct Delivery {
+    /// Who is subscribed, by worker.
+    pub directory: Directory,
+    /// The workers' inboxes.
+    pub inboxes: Inboxes,
+    /// This life of this node, the writer of its share of every roster.
+    node: NodeId,
+}
+
+impl Delivery {
+    /// For `workers` workers.
+    pub fn new(workers: usize, node: NodeId) -> Self {
+        Self { directory: Directory::default(), inboxes: Inboxes::new(workers), node }
+    }
+
+    /// Collects wake-ups; drop it when all that belongs together is put in.
+    pub const fn wakes(&self) -> Wakes<'_> {
+        Wakes::new(&self.inboxes)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_socket_id_leads_back_to_its_connection() {
+        for (worker, slot, generation) in [(0, 0, 0), (255, (1 << 24) - 1, u32::MAX), (3, 77, 123)] {
+            let connection = ConnectionRef::new(slot, generation);
+            let id = connection.socket_id(WorkerId(worker), 0);
+            assert_eq!(ConnectionRef::of(id), (WorkerId(worker), connection));
+            assert_ne!(id.right, 0);
+        }
+    }
+}

@@ -1,0 +1,43 @@
+//! How a node ends: it says so, tells its clients to go elsewhere one after the other, answers what is asked, and ends.
+
+use std::{
+    sync::{Arc, atomic::Ordering::Relaxed},
+    time::Duration,
+};
+
+use tokio::time::{Instant, interval, sleep, sleep_until};
+use tracing::info;
+
+use crate::{node::Node, worker::Worker};
+
+/// After the last goodbye clients have so long to close their side.
+const FAREWELL: Duration = Duration::from_millis(2500);
+
+/// How often the end of something is looked for.
+const LOOK: Duration = Duration::from_millis(50);
+
+/// Sends every connection away within `window`, serving publishers until then.
+pub async fn drain(node: &Arc<Node>, workers: &[Worker], window: Duration) {
+    node.draining.store(true, Relaxed);
+    let connections = node.quota.open();
+    info!(connections, seconds = window.as_secs(), "draining; ask once more to stop at once");
+    let end = Instant::now() + window;
+    for worker in workers {
+        if !worker.drain(window).await {
+            return;
+        }
+    }
+    sleep_until(end).await;
+    let last = Instant::now() + FAREWELL;
+    while node.quota.open() > 0 && Instant::now() < last {
+        sleep(LOOK).await;
+    }
+}
+
+/// Comes back when a worker has died, which none should.
+pub async fn worker_died(workers: &[Worker]) {
+    let mut look = interval(LOOK);
+    while !workers.iter().any(Worker::is_dead) {
+        look.tick().await;
+    }
+}

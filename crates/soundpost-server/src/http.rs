@@ -1,0 +1,278 @@
+//! One accepted connection while it speaks HTTP: deadlines, and the way to the WebSocket door or the API.
+//!
+//! hyper's own timeout would end idle keep-alive connections, so the deadlines are kept here: one from the first byte
+//! of a request's head, a longer one between requests.
+
+use std::{
+    convert::Infallible,
+    future::{Future, poll_fn},
+    io,
+    pin::{Pin, pin},
+    rc::Rc,
+    sync::{
+        Arc,
+        atomic::{AtomicU8, AtomicU32, Ordering::Relaxed},
+    },
+    task::{Context, Poll},
+    time::{Duration, Instant},
+};
+
+use bytes::Bytes;
+use http_body_util::Full;
+use hyper::{
+    Method, Request, Response, StatusCode,
+    body::Incoming,
+    header::{CONNECTION, HeaderValue, ORIGIN, UPGRADE},
+    rt::{Read, ReadBufCursor, Write},
+    server::conn::http1,
+    service::service_fn,
+};
+use hyper_util::rt::TokioIo;
+use soundpost_protocol::{api::Query, close::CloseReason, connection::Opening};
+use tokio::net::TcpStream;
+use tracing::debug;
+
+use crate::{
+    api,
+    apps::{RunningApp, WorkerId},
+    node::Node,
+    socket::{self, Admitted, Opened, Sockets},
+};
+
+/// A request's head must be complete so long after its first byte.
+const HEAD_TIMEOUT: Duration = Duration::from_secs(10);
+/// A connection may wait so long for its next request.
+const IDLE_TIMEOUT: Duration = Duration::from_secs(75);
+/// The longest head of a request, bytes.
+const HEAD_BYTES_MAX: usize = 16 << 10;
+
+/// What the HTTP connections of one worker share.
+#[derive(Debug)]
+pub struct Door {
+    /// The node.
+    pub node: Arc<Node>,
+    /// The worker's connections.
+    pub sockets: Rc<Sockets>,
+    /// Which worker.
+    pub worker: WorkerId,
+}
+
+/// What a connection is doing, for its deadline.
+#[derive(Debug)]
+struct Activity {
+    began_at: Instant,
+    /// One of the constants below.
+    phase: AtomicU8,
+    /// Milliseconds after `began_at` at which the phase began.
+    since: AtomicU32,
+}
+
+const IDLE: u8 = 0;
+const HEAD: u8 = 1;
+const BUSY: u8 = 2;
+
+impl Activity {
+    fn new() -> Arc<Self> {
+        // The first head is awaited at once: a client that connects and says nothing is not idle but slow.
+        Arc::new(Self { began_at: Instant::now(), phase: AtomicU8::new(HEAD), since: AtomicU32::new(0) })
+    }
+
+    fn enter(&self, phase: u8) {
+        let now = u32::try_from(self.began_at.elapsed().as_millis()).unwrap_or(u32::MAX);
+        self.since.store(now, Relaxed);
+        self.phase.store(phase, Relaxed);
+    }
+
+    /// Bytes came in: the first of a head, if none was under way.
+    fn heard(&self) {
+        if self.phase.load(Relaxed) == IDLE {
+            self.enter(HEAD);
+        }
+    }
+
+    fn deadline(&self) -> Option<Instant> {
+        let since = self.began_at + Duration::from_millis(u64::from(self.since.load(Relaxed)));
+        match self.phase.load(Relaxed) {
+            IDLE => Some(since + IDLE_TIMEOUT),
+            HEAD => Some(since + HEAD_TIMEOUT),
+            _ => None,
+        }
+    }
+}
+
+/// A socket that notes when something is read from it.
+struct Watched {
+    io: TokioIo<TcpStream>,
+    activity: Arc<Activity>,
+}
+
+impl Read for Watched {
+    fn poll_read(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        into: ReadBufCursor<'_>,
+    ) -> Poll<io::Result<()>> {
+        let read = Pin::new(&mut self.io).poll_read(cx, into);
+        if read.is_ready() {
+            self.activity.heard();
+        }
+        read
+    }
+}
+
+impl Write for Watched {
+    fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
+        Pin::new(&mut self.io).poll_write(cx, bytes)
+    }
+
+    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.io).poll_flush(cx)
+    }
+
+    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.io).poll_shutdown(cx)
+    }
+
+    fn is_write_vectored(&self) -> bool {
+        self.io.is_write_vectored()
+    }
+
+    fn poll_write_vectored(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        slices: &[io::IoSlice<'_>],
+    ) -> Poll<io::Result<usize>> {
+        Pin::new(&mut self.io).poll_write_vectored(cx, slices)
+    }
+}
+
+/// Serves one accepted connection until it closes, times out or becomes a WebSocket. `held` is dropped at the end of
+/// the connection, whatever it became.
+pub async fn serve<H: 'static>(door: Rc<Door>, stream: TcpStream, held: Rc<H>) {
+    let activity = Activity::new();
+    let watched = Watched { io: TokioIo::new(stream), activity: Arc::clone(&activity) };
+    let service = service_fn(|request| {
+        activity.enter(BUSY);
+        let (door, held, activity) = (Rc::clone(&door), Rc::clone(&held), Arc::clone(&activity));
+        async move {
+            let response = respond(&door, request, held).await;
+            activity.enter(IDLE);
+            Ok::<_, Infallible>(response)
+        }
+    });
+    let mut builder = http1::Builder::new();
+    builder.max_buf_size(HEAD_BYTES_MAX).header_read_timeout(None);
+    let mut connection = pin!(builder.serve_connection(watched, service).with_upgrades());
+    let mut alarm = pin!(tokio::time::sleep(HEAD_TIMEOUT));
+    poll_fn(|cx| {
+        if let Poll::Ready(ended) = connection.as_mut().poll(cx) {
+            if let Err(error) = ended {
+                debug!(%error, "HTTP connection broke off");
+            }
+            return Poll::Ready(());
+        }
+        while alarm.as_mut().poll(cx).is_ready() {
+            let now = Instant::now();
+            let deadline = activity.deadline();
+            if deadline.is_some_and(|deadline| deadline <= now) {
+                return Poll::Ready(());
+            }
+            // The phase may change to one with a sooner deadline, so look again after the shortest there is.
+            let next = deadline.map_or(now + HEAD_TIMEOUT, |deadline| deadline.min(now + HEAD_TIMEOUT));
+            alarm.as_mut().reset(next.into());
+        }
+        Poll::Pending
+    })
+    .await;
+}
+
+async fn respond<H: 'static>(
+    door: &Rc<Door>,
+    request: Request<Incoming>,
+    held: Rc<H>,
+) -> Response<Full<Bytes>> {
+    if is_upgrade(&request) {
+        return upgrade(door, request, held);
+    }
+    let draining = door.node.is_draining();
+    let mut response = api::respond(&door.node, door.worker, request).await;
+    if draining {
+        response.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
+    }
+    response
+}
+
+fn is_upgrade(request: &Request<Incoming>) -> bool {
+    let upgrade = request.headers().get(UPGRADE).and_then(|value| value.to_str().ok());
+    request.method() == Method::GET && upgrade.is_some_and(|value| value.eq_ignore_ascii_case("websocket"))
+}
+
+/// Completes the handshake whatever the request asks for: only behind it can a browser be told why it is refused.
+fn upgrade<H: 'static>(
+    door: &Rc<Door>,
+    mut request: Request<Incoming>,
+    held: Rc<H>,
+) -> Response<Full<Bytes>> {
+    let (response, upgraded) = match fastwebsockets::upgrade::upgrade(&mut request) {
+        Ok(accepted) => accepted,
+        Err(error) => {
+            debug!(%error, "WebSocket handshake refused");
+            return api::refusal(
+                StatusCode::BAD_REQUEST,
+                "the WebSocket handshake is not valid: version 13 and a key are needed",
+            );
+        }
+    };
+    let admitted = admit(&door.node, door.worker, &request);
+    let door = Rc::clone(door);
+    tokio::task::spawn_local(async move {
+        let Ok(websocket) = upgraded.await else { return };
+        let Ok(parts) = websocket.into_inner().into_inner().downcast::<Watched>() else { return };
+        let opened = Opened { stream: parts.io.io.into_inner(), early: parts.read_buf.to_vec(), admitted };
+        if let Some(reading) = socket::open(&door.sockets, opened) {
+            // A task of its own, so that the room this one needed for the handshake is free again.
+            tokio::task::spawn_local(async move {
+                reading.await;
+                drop(held);
+            });
+        }
+    });
+    response.map(|_| Full::default())
+}
+
+/// The checks on connect, in their order; a refusal is counted for the app, or for none if the key names none.
+fn admit(node: &Node, worker: WorkerId, request: &Request<Incoming>) -> Result<Admitted, CloseReason> {
+    let path = request.uri().path();
+    let key = path.strip_prefix(node.path_prefix.as_str()).and_then(|path| path.strip_prefix("/app/"));
+    let key = key.filter(|key| !key.is_empty() && !key.contains('/'));
+    let app = key.and_then(|key| node.apps.by_key(key));
+    let admitted = match key {
+        None => Err(CloseReason::UnknownPath),
+        Some(_) => check(node, app, request),
+    };
+    admitted.inspect_err(|reason| {
+        debug!(path, reason = reason.word(), "connection refused");
+        let counters = app.map_or_else(|| node.apps.nobody(worker), |app| app.counters(worker));
+        counters.refused(*reason).add(1);
+    })
+}
+
+fn check(
+    node: &Node,
+    app: Option<&Arc<RunningApp>>,
+    request: &Request<Incoming>,
+) -> Result<Admitted, CloseReason> {
+    let query = Query::parse(request.uri().query().unwrap_or_default()).ok();
+    let opening = Opening {
+        app: app.map(|app| &*app.app),
+        draining: node.is_draining(),
+        is_tls: false,
+        protocol: query.as_ref().and_then(|query| query.value("protocol")),
+        origin: request.headers().get(ORIGIN).map(|origin| origin.to_str().unwrap_or_default()),
+    };
+    opening.check()?;
+    let app = app.ok_or(CloseReason::UnknownApp)?;
+    let of_app = app.quota.admit().ok_or(CloseReason::AppOverQuota)?;
+    let of_node = node.quota.admit().ok_or(CloseReason::OverCapacity)?;
+    Ok(Admitted { app: Arc::clone(app), quota: [of_app, of_node] })
+}

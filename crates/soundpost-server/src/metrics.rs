@@ -1,0 +1,122 @@
+//! Counters: each has one writer, the worker that owns it, and is summed when somebody asks.
+
+use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
+
+use soundpost_protocol::close::CloseReason;
+
+/// A number that only grows. One thread writes it, so adding needs no locked instruction.
+#[derive(Debug, Default)]
+pub struct Count(AtomicU64);
+
+impl Count {
+    /// Adds `n`. Only for the one thread that owns the counter.
+    pub fn add(&self, n: u64) {
+        self.0.store(self.0.load(Relaxed).wrapping_add(n), Relaxed);
+    }
+
+    /// What was counted; any thread may ask.
+    pub fn value(&self) -> u64 {
+        self.0.load(Relaxed)
+    }
+}
+
+/// How a trigger of the HTTP API ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum TriggerResult {
+    /// 200.
+    Accepted,
+    /// A status of the 400s.
+    Refused,
+    /// 503: no room, or about to stop.
+    Unavailable,
+}
+
+impl TriggerResult {
+    /// Every result with the word of its label.
+    pub const ALL: [(Self, &'static str); 3] =
+        [(Self::Accepted, "accepted"), (Self::Refused, "refused"), (Self::Unavailable, "unavailable")];
+}
+
+/// How a client event ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ClientEventResult {
+    /// Handed on to the channel.
+    Accepted,
+    /// No room in a worker's inbox.
+    Unavailable,
+}
+
+impl ClientEventResult {
+    /// Every result with the word of its label.
+    pub const ALL: [(Self, &'static str); 2] =
+        [(Self::Accepted, "accepted"), (Self::Unavailable, "unavailable")];
+}
+
+/// One app's counters on one worker, on cache lines of their own.
+#[derive(Debug, Default)]
+#[repr(align(128))]
+pub struct AppCounters {
+    /// Frames of events and notices handed to connections.
+    pub deliveries: Count,
+    /// Bytes of frames handed to connections.
+    pub sent_bytes: Count,
+    /// Messages and control frames received.
+    pub received_messages: Count,
+    triggers: [Count; TriggerResult::ALL.len()],
+    client_events: [Count; ClientEventResult::ALL.len()],
+    closed: [Count; CloseReason::ALL.len()],
+    refused: [Count; CloseReason::ALL.len()],
+    /// Subscriptions refused.
+    pub refused_subscriptions: Count,
+}
+
+impl AppCounters {
+    /// How many triggers ended so.
+    pub fn triggers(&self, result: TriggerResult) -> &Count {
+        nth(&self.triggers, result as usize)
+    }
+
+    /// How many client events ended so.
+    pub fn client_events(&self, result: ClientEventResult) -> &Count {
+        nth(&self.client_events, result as usize)
+    }
+
+    /// How many connections ended for this reason.
+    pub fn closed(&self, reason: CloseReason) -> &Count {
+        nth(&self.closed, reason as usize)
+    }
+
+    /// How many connections were refused for this reason.
+    pub fn refused(&self, reason: CloseReason) -> &Count {
+        nth(&self.refused, reason as usize)
+    }
+}
+
+#[expect(clippy::indexing_slicing, reason = "the index is an enum's, the array as long as the enum")]
+const fn nth(counts: &[Count], at: usize) -> &Count {
+    &counts[at]
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_reason_has_a_counter_of_its_own() {
+        let counters = AppCounters::default();
+        for (n, reason) in (1..).zip(CloseReason::ALL) {
+            counters.closed(reason).add(n);
+        }
+        for (n, reason) in (1..).zip(CloseReason::ALL) {
+            assert_eq!(counters.closed(reason).value(), n, "{reason:?}");
+        }
+        for (result, word) in TriggerResult::ALL {
+            counters.triggers(result).add(1);
+            assert_eq!(counters.triggers(result).value(), 1, "{word}");
+        }
+        for (result, word) in ClientEventResult::ALL {
+            counters.client_events(result).add(1);
+            assert_eq!(counters.client_events(result).value(), 1, "{word}");
+        }
+    }
+}

@@ -1,0 +1,83 @@
+//! What all doors of a node share: its apps, the way to deliver, and how full it is.
+
+use std::{
+    sync::{
+        Arc,
+        atomic::{AtomicBool, AtomicUsize, Ordering::Relaxed},
+    },
+    time::{SystemTime, UNIX_EPOCH},
+};
+
+use crate::{
+    apps::{Apps, Quota},
+    delivery::{Delivery, Queued},
+};
+
+/// Request bodies that are being read, over all connections of the node, bytes.
+const BODY_BYTES_IN_FLIGHT_MAX: usize = 256 << 20;
+
+/// One node.
+#[derive(Debug)]
+pub struct Node {
+    /// Who may connect and publish.
+    pub apps: Apps,
+    /// From an accepted event to the subscribers.
+    pub delivery: Arc<Delivery>,
+    /// Bounds and bytes of all queues.
+    pub queued: Arc<Queued>,
+    /// Connections of the whole node.
+    pub quota: Arc<Quota>,
+    /// What stands before every route: empty, or `/prefix`.
+    pub path_prefix: String,
+    /// The largest body of a request; `None`: as much as the app's limits can need.
+    pub request_bytes_max: Option<usize>,
+    /// The node is about to stop.
+    pub draining: AtomicBool,
+    body_bytes: AtomicUsize,
+}
+
+impl Node {
+    /// A node that takes connections.
+    pub fn new(apps: Apps, delivery: Arc<Delivery>, queued: Arc<Queued>, quota: Arc<Quota>) -> Self {
+        Self {
+            apps,
+            delivery,
+            queued,
+            quota,
+            path_prefix: String::new(),
+            request_bytes_max: None,
+            draining: AtomicBool::new(false),
+            body_bytes: AtomicUsize::new(0),
+        }
+    }
+
+    /// Whether the node is about to stop.
+    pub fn is_draining(&self) -> bool {
+        self.draining.load(Relaxed)
+    }
+
+    /// Makes room for a part of a request's body; `None` if too many bodies are being read already.
+    pub fn reserve_body(self: &Arc<Self>, bytes: usize) -> Option<BodyRoom> {
+        let before = self.body_bytes.fetch_add(bytes, Relaxed);
+        let room = BodyRoom { node: Arc::clone(self), bytes };
+        (before.saturating_add(bytes) <= BODY_BYTES_IN_FLIGHT_MAX).then_some(room)
+    }
+}
+
+/// Room for a body, given back when dropped.
+#[derive(Debug)]
+pub struct BodyRoom {
+    node: Arc<Node>,
+    bytes: usize,
+}
+
+impl Drop for BodyRoom {
+    fn drop(&mut self) {
+        self.node.body_bytes.fetch_sub(self.bytes, Relaxed);
+    }
+}
+
+/// Seconds since 1970.
+pub fn unix_seconds() -> u64 {
+    SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_secs()
+}

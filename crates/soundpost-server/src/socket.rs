@@ -1,0 +1,364 @@
+//! The WebSocket door: bytes of one client become inputs of its state machine, effects become bytes.
+//!
+//! The reading task of a connection is all it costs beside its seat in the hub. It owns the reading side of the socket
+//! and reads into the worker's one buffer.
+
+use std::{
+    cell::RefCell,
+    future::Future,
+    panic::{AssertUnwindSafe, catch_unwind},
+    pin::Pin,
+    rc::Rc,
+    sync::Arc,
+    task::{Context, Poll},
+    time::Instant,
+};
+
+use soundpost_protocol::{
+    close::CloseReason,
+    connection::{Connection, Effect, Input},
+    websocket::{Frame, Message},
+};
+use tokio::{
+    io::{AsyncRead, ReadBuf},
+    net::{TcpStream, tcp::OwnedReadHalf},
+};
+use tracing::{debug, error};
+
+use crate::{
+    apps::{QuotaPlace, RunningApp},
+    delivery::{Arrival, ChannelKey, ConnectionRef, Hub, Outlet},
+    metrics::ClientEventResult,
+};
+
+/// Bytes read at once; every connection of a worker reads into the same buffer.
+const READ_BYTES: usize = 64 << 10;
+
+/// Reads of one connection before others get their turn.
+const READS_IN_A_ROW: usize = 8;
+
+/// What the sockets of one worker share.
+#[derive(Debug)]
+pub struct Sockets {
+    /// Connections and channels.
+    pub hub: RefCell<Hub>,
+    buffer: RefCell<Box<[u8]>>,
+    random: RefCell<RandomPool>,
+}
+
+impl Sockets {
+    /// Around a hub without connections.
+    pub fn new(hub: Hub) -> Rc<Self> {
+        Rc::new(Self {
+            hub: RefCell::new(hub),
+            buffer: RefCell::new(vec![0; READ_BYTES].into()),
+            random: RefCell::new(RandomPool { bytes: [0; 512], used: 512 }),
+        })
+    }
+}
+
+/// Random numbers fetched from the kernel a few at a time.
+#[derive(Debug)]
+struct RandomPool {
+    bytes: [u8; 512],
+    used: usize,
+}
+
+impl RandomPool {
+    fn next(&mut self) -> Option<u64> {
+        if self.used >= self.bytes.len() {
+            getrandom::fill(&mut self.bytes).ok()?;
+            self.used = 0;
+        }
+        let bytes = self.bytes.get(self.used..)?.first_chunk()?;
+        self.used += size_of::<u64>();
+        Some(u64::from_ne_bytes(*bytes))
+    }
+}
+
+/// A client that passed every check on connect.
+#[derive(Debug)]
+pub struct Admitted {
+    /// The app its key named.
+    pub app: Arc<RunningApp>,
+    /// Its places in the quotas of app and node.
+    pub quota: [QuotaPlace; 2],
+}
+
+/// A client that completed the handshake, and what is to become of it.
+#[derive(Debug)]
+pub struct Opened {
+    /// Its socket.
+    pub stream: TcpStream,
+    /// Bytes it sent behind the handshake.
+    pub early: Vec<u8>,
+    /// Let in, or told why not. Refusals come after the handshake, since browsers hide HTTP statuses.
+    pub admitted: Result<Admitted, CloseReason>,
+}
+
+/// Seats a client and starts to read what it sends; `None` if the worker has no slot for it. The future that comes
+/// back ends with the connection.
+pub fn open(sockets: &Rc<Sockets>, opened: Opened) -> Option<Reading> {
+    let Opened { stream, mut early, admitted } = opened;
+    let (read, write) = stream.into_split();
+    let (app, quota, refused) = match admitted {
+        Ok(Admitted { app, quota }) => (Some(app), Some(quota), None),
+        Err(reason) => (None, None, Some(reason)),
+    };
+    let hub = &mut *sockets.hub.borrow_mut();
+    let random = sockets.random.borrow_mut().next()?;
+    let name = hub.seat(Arrival { outlet: Outlet::new(write), app: app.clone(), quota })?;
+    match (app, refused) {
+        (Some(app), None) => {
+            let socket_id = name.socket_id(hub.worker, random);
+            let (connection, greeting) = Connection::open(Arc::clone(&app.app), socket_id, Instant::now());
+            if let Some(seat) = hub.get_mut(name) {
+                seat.connection = Some(connection);
+            }
+            send(hub, name, &greeting);
+            hub.refile(name);
+            if !early.is_empty() {
+                receive(hub, name, &mut early);
+            }
+        }
+        (_, reason) => hub.close(name, reason.unwrap_or(CloseReason::ServerFault), None),
+    }
+    Some(Reading { sockets: Rc::clone(sockets), read, name })
+}
+
+/// Reads one client until its connection ends.
+#[derive(Debug)]
+pub struct Reading {
+    sockets: Rc<Sockets>,
+    read: OwnedReadHalf,
+    name: ConnectionRef,
+}
+
+impl Future for Reading {
+    type Output = ();
+
+    fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<()> {
+        let Self { sockets, read, name } = self.get_mut();
+        let name = *name;
+        for _ in 0..READS_IN_A_ROW {
+            let hub = &mut *sockets.hub.borrow_mut();
+            hub.set_waker(name, cx.waker());
+            match hub.poll_flush(name, cx) {
+                Poll::Ready(Err(_)) => hub.remove(name, CloseReason::Lost),
+                Poll::Ready(Ok(())) if hub.get_mut(name).is_some_and(|seat| seat.is_closing()) => {
+                    if !hub.end_write_side(name) {
+                        hub.remove(name, CloseReason::Lost);
+                    }
+                }
+                Poll::Ready(Ok(())) | Poll::Pending => {}
+            }
+            if hub.get_mut(name).is_none() {
+                return Poll::Ready(());
+            }
+            let buffer = &mut *sockets.buffer.borrow_mut();
+            let mut filled = ReadBuf::new(buffer);
+            match Pin::new(&mut *read).poll_read(cx, &mut filled) {
+                Poll::Pending => return Poll::Pending,
+                Poll::Ready(Ok(())) if !filled.filled().is_empty() => receive(hub, name, filled.filled_mut()),
+                Poll::Ready(_) => {
+                    hub.remove(name, CloseReason::Lost);
+                    return Poll::Ready(());
+                }
+            }
+        }
+        cx.waker().wake_by_ref();
+        Poll::Pending
+    }
+}
+
+/// Tells a connection that its deadline may have come.
+pub fn tick(hub: &mut Hub, name: ConnectionRef, now: Instant) {
+    if hub.expire(name, now) {
+        return;
+    }
+    guarded(hub, name, |hub| {
+        let mut effects = Vec::new();
+        if let Some(connection) = hub.get_mut(name).and_then(|seat| seat.connection.as_mut()) {
+            connection.step(now, Input::Tick, &mut effects);
+        }
+        perform(hub, name, &mut effects);
+    });
+    hub.refile(name);
+}
+
+/// Decodes what arrived and lets the connection decide on each message.
+fn receive(hub: &mut Hub, name: ConnectionRef, mut bytes: &mut [u8]) {
+    let now = Instant::now();
+    guarded(hub, name, |hub| {
+        let mut effects = Vec::new();
+        while next_message(hub, name, &mut bytes, now, &mut effects) {
+            perform(hub, name, &mut effects);
+        }
+    });
+}
+
+/// Lets the connection decide on the next message in `bytes`; false if there is none.
+fn next_message(
+    hub: &mut Hub,
+    name: ConnectionRef,
+    bytes: &mut &mut [u8],
+    now: Instant,
+    effects: &mut Vec<Effect>,
+) -> bool {
+    let worker = hub.worker;
+    let Some(seat) = hub.get_mut(name).filter(|seat| !seat.is_closing()) else { return false };
+    let crate::delivery::Seat { connection: Some(connection), decoder, app: Some(app), .. } = seat else {
+        return false;
+    };
+    let mut input = std::mem::take(bytes);
+    let message = decoder.next(&mut input, connection.app().limits.message_bytes_max);
+    if !matches!(message, Ok(None)) {
+        app.counters(worker).received_messages.add(1);
+    }
+    let mut answer = None;
+    match message {
+        Ok(None) => return false,
+        Ok(Some(Message::Text(text))) => {
+            log_received(connection, text);
+            connection.step(now, Input::Text(text), effects);
+        }
+        Ok(Some(Message::Ping(payload))) => connection.step(now, Input::Ping(payload), effects),
+        Ok(Some(Message::Pong(_))) => connection.step(now, Input::Pong, effects),
+        Ok(Some(Message::Binary(_))) => effects.push(Effect::Close(CloseReason::BinaryMessage)),
+        Ok(Some(Message::Close(close))) => answer = Some(close.map(|(code, _)| code)),
+        Err(violation) => {
+            debug!(socket_id = %connection.socket_id(), %violation, "framing broken");
+            effects.push(Effect::Close(violation.close_reason()));
+        }
+    }
+    *bytes = input;
+    if let Some(code) = answer {
+        hub.close(name, CloseReason::ClientLeft, code);
+    }
+    true
+}
+
+/// Carries effects out, in their order.
+fn perform(hub: &mut Hub, name: ConnectionRef, effects: &mut Vec<Effect>) {
+    for effect in std::mem::take(effects) {
+        match effect {
+            Effect::Send(frame) => send(hub, name, &frame),
+            Effect::Join { channel, member } => {
+                if let Err(failure) = hub.join(name, channel.clone(), member) {
+                    count_refused_subscription(hub, name);
+                    let mut answers = Vec::new();
+                    if let Some(connection) = hub.get_mut(name).and_then(|seat| seat.connection.as_mut()) {
+                        connection.join_failed(&channel, &failure, &mut answers);
+                    }
+                    send_all(hub, name, answers);
+                }
+            }
+            Effect::Rejoin { channel, member } => {
+                if let Err(failure) = hub.rejoin(name, channel.clone(), member.as_ref()) {
+                    for frame in failure.frames(channel.as_str()) {
+                        send(hub, name, &frame);
+                    }
+                }
+            }
+            Effect::Leave { channel, member } => hub.leave(name, channel, member.as_deref()),
+            Effect::Relay { channel, frame } => relay(hub, name, channel, &frame),
+            Effect::Close(reason) => hub.close(name, reason, None),
+        }
+    }
+}
+
+fn relay(
+    hub: &mut Hub,
+    name: ConnectionRef,
+    channel: soundpost_protocol::channel::ChannelName,
+    frame: &Frame,
+) {
+    let worker = hub.worker;
+    let delivery = Arc::clone(&hub.delivery);
+    let Some(seat) = hub.get_mut(name) else { return };
+    let (Some(connection), Some(app)) = (&seat.connection, &seat.app) else { return };
+    let key = ChannelKey { app: app.index, name: channel };
+    let accepted = delivery.trigger(&key, frame, Some(connection.socket_id()), &mut delivery.wakes());
+    let result = if accepted.is_ok() { ClientEventResult::Accepted } else { ClientEventResult::Unavailable };
+    app.counters(worker).client_events(result).add(1);
+    if accepted.is_err() {
+        let mut answers = Vec::new();
+        connection.relay_failed(&key.name, &mut answers);
+        send_all(hub, name, answers);
+    }
+}
+
+/// Effects of a refusal are frames and nothing else.
+fn send_all(hub: &mut Hub, name: ConnectionRef, effects: Vec<Effect>) {
+    for effect in effects {
+        if let Effect::Send(frame) = effect {
+            send(hub, name, &frame);
+        }
+    }
+}
+
+fn count_refused_subscription(hub: &mut Hub, name: ConnectionRef) {
+    let worker = hub.worker;
+    if let Some(app) = hub.get_mut(name).and_then(|seat| seat.app.as_ref()) {
+        app.counters(worker).refused_subscriptions.add(1);
+    }
+}
+
+fn send(hub: &mut Hub, name: ConnectionRef, frame: &Frame) {
+    hub.log_frame(name, frame);
+    hub.send(name, frame);
+}
+
+/// A panic while serving one connection ends that connection and nothing else.
+fn guarded(hub: &mut Hub, name: ConnectionRef, serve: impl FnOnce(&mut Hub)) {
+    if catch_unwind(AssertUnwindSafe(|| serve(hub))).is_err() {
+        error!("serving a connection panicked; it is closed");
+        hub.close(name, CloseReason::ServerFault, None);
+    }
+}
+
+/// One line for a frame that came in, for `--debug`.
+fn log_received(connection: &Connection, text: &str) {
+    if tracing::enabled!(target: "soundpost::frames", tracing::Level::DEBUG) {
+        debug!(target: "soundpost::frames", socket_id = %connection.socket_id(), "<- {}", redact(text));
+    }
+}
+
+/// Blanks the value of every `auth` field, also inside a JSON string.
+fn redact(text: &str) -> String {
+    let mut shown = String::with_capacity(text.len());
+    let mut rest = text;
+    while let Some(at) = rest.find("auth") {
+        let (before, found) = rest.split_at(at + "auth".len());
+        shown.push_str(before);
+        let value = found.trim_start_matches(['\\', '"', ' ', '\t', '\r', '\n', ':']);
+        let is_field = found.len() > value.len()
+            && found.get(..found.len() - value.len()).is_some_and(|f| f.contains(':'));
+        rest = found;
+        if is_field {
+            shown.push_str(found.get(..found.len() - value.len()).unwrap_or_default());
+            shown.push_str("[redacted]");
+            rest = value.find(['"', '\\']).and_then(|end| value.get(end..)).unwrap_or_default();
+        }
+    }
+    shown.push_str(rest);
+    shown
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn auth_strings_do_not_reach_the_log() {
+        for (text, expected) in [
+            (r#"{"data":{"auth":"k:5ec","channel":"c"}}"#, r#"{"data":{"auth":"[redacted]","channel":"c"}}"#),
+            (r#"{"data":{"auth" : "k:5ec"}}"#, r#"{"data":{"auth" : "[redacted]"}}"#),
+            (r#"{"data":"{\"auth\":\"k:5ec\",\"x\":1}"}"#, r#"{"data":"{\"auth\":\"[redacted]\",\"x\":1}"}"#),
+            (r#"{"data":{"auth":"k:5ec"#, r#"{"data":{"auth":"[redacted]"#),
+            (r#"{"event":"author","data":"auth"}"#, r#"{"event":"author","data":"auth"}"#),
+        ] {
+            assert_eq!(redact(text), expected);
+        }
+    }
+}

@@ -1,0 +1,207 @@
+//! A worker: one thread that serves its connections from the first byte to the last.
+//!
+//! Everything on it is one of four tasks: taking in sockets, a connection's own, carrying out the inbox, and turning
+//! the wheel of deadlines.
+
+use std::{
+    any::Any,
+    collections::VecDeque,
+    io,
+    panic::{AssertUnwindSafe, catch_unwind},
+    rc::Rc,
+    sync::{
+        Arc,
+        atomic::{AtomicUsize, Ordering::Relaxed},
+    },
+    thread::JoinHandle,
+    time::{Duration, Instant},
+};
+
+use soundpost_protocol::close::CloseReason;
+use tokio::{
+    net::TcpStream,
+    sync::mpsc,
+    task::{LocalSet, spawn_local, yield_now},
+    time::{MissedTickBehavior, interval},
+};
+use tracing::{error, warn};
+
+use crate::{
+    apps::WorkerId,
+    delivery::{Hub, Item},
+    http::{self, Door},
+    node::Node,
+    socket::{self, Sockets},
+};
+
+/// Accepted sockets on their way to one worker.
+const HANDED_OVER_MAX: usize = 1024;
+
+/// While a node drains, its connections are told to leave in steps of this length.
+const DRAIN_STEP: Duration = Duration::from_millis(50);
+
+/// What the main thread tells a worker.
+#[derive(Debug)]
+enum Order {
+    Serve(std::net::TcpStream, Load),
+    Drain(Duration),
+}
+
+/// One connection's share of its worker's load, given back when dropped.
+#[derive(Debug)]
+pub struct Load(Arc<AtomicUsize>);
+
+impl Drop for Load {
+    fn drop(&mut self) {
+        self.0.fetch_sub(1, Relaxed);
+    }
+}
+
+/// A running worker, as the main thread sees it.
+#[derive(Debug)]
+pub struct Worker {
+    orders: mpsc::Sender<Order>,
+    load: Arc<AtomicUsize>,
+    thread: JoinHandle<()>,
+}
+
+impl Worker {
+    /// Starts the thread. Errors: those of the system when it has no thread or runtime to give.
+    pub fn start(id: WorkerId, node: Arc<Node>) -> io::Result<Self> {
+        let (orders, inbound) = mpsc::channel(HANDED_OVER_MAX);
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+        let thread = std::thread::Builder::new()
+            .name(format!("worker-{}", id.0))
+            .spawn(move || runtime.block_on(LocalSet::new().run_until(run(id, node, inbound))))?;
+        Ok(Self { orders, load: Arc::default(), thread })
+    }
+
+    /// Connections it has or is about to have.
+    pub fn load(&self) -> usize {
+        self.load.load(Relaxed)
+    }
+
+    /// Hands a socket over; false, and the socket is closed, if the worker is far behind.
+    pub fn hand_over(&self, stream: std::net::TcpStream) -> bool {
+        self.load.fetch_add(1, Relaxed);
+        self.orders.try_send(Order::Serve(stream, Load(Arc::clone(&self.load)))).is_ok()
+    }
+
+    /// Tells its connections to leave, spread evenly over `window`. False if the worker has died.
+    pub async fn drain(&self, window: Duration) -> bool {
+        self.orders.send(Order::Drain(window)).await.is_ok()
+    }
+
+    /// Whether the thread has ended, which it never does by itself.
+    pub fn is_dead(&self) -> bool {
+        self.thread.is_finished()
+    }
+}
+
+async fn run(id: WorkerId, node: Arc<Node>, mut orders: mpsc::Receiver<Order>) {
+    let sockets = Sockets::new(Hub::new(id, Arc::clone(&node.delivery), Arc::clone(&node.queued)));
+    let door = Rc::new(Door { node: Arc::clone(&node), sockets: Rc::clone(&sockets), worker: id });
+    let mut deliverer = spawn_local(deliver(Rc::clone(&sockets), Arc::clone(&node), id));
+    let mut timekeeper = spawn_local(keep_time(Rc::clone(&sockets)));
+    loop {
+        // Neither task ends by itself; without one of them this worker would only seem to live, so it ends as well.
+        let order = tokio::select! {
+            order = orders.recv() => order,
+            _ = &mut deliverer => return,
+            _ = &mut timekeeper => return,
+        };
+        match order {
+            Some(Order::Serve(stream, load)) => match TcpStream::from_std(stream) {
+                Ok(stream) => {
+                    spawn_local(http::serve(Rc::clone(&door), stream, Rc::new(load)));
+                }
+                Err(error) => warn!(%error, "a connection could not be taken in"),
+            },
+            Some(Order::Drain(window)) => {
+                spawn_local(drain(Rc::clone(&sockets), window));
+            }
+            None => return,
+        }
+    }
+}
+
+/// Carries out the inbox for as long as the worker lives.
+async fn deliver(sockets: Rc<Sockets>, node: Arc<Node>, id: WorkerId) {
+    let inbox = node.delivery.inboxes.of(id);
+    let mut items = VecDeque::new();
+    loop {
+        inbox.filled().await;
+        inbox.take(&mut items);
+        while !items.is_empty() {
+            deliver_batch(&sockets, &mut items).await;
+            inbox.take(&mut items);
+        }
+        items.shrink_to(1024);
+    }
+}
+
+/// Delivers all items, giving other tasks their turn after each slice.
+async fn deliver_batch(sockets: &Sockets, items: &mut VecDeque<Item>) {
+    let at_once = items.len() == 1;
+    sockets.hub.borrow_mut().begin_batch();
+    while let Some(item) = items.pop_front() {
+        let mut delivering = isolated(|| sockets.hub.borrow_mut().take_up(item, at_once)).flatten();
+        while let Some(item) = &mut delivering {
+            // After a panic the item is given up: whom it has not reached by then does not get it.
+            if isolated(|| sockets.hub.borrow_mut().deliver_slice(item)).unwrap_or(true) {
+                delivering = None;
+            } else {
+                yield_now().await;
+            }
+        }
+        if sockets.hub.borrow().batch_is_full() {
+            write_batch(sockets).await;
+        }
+    }
+    write_batch(sockets).await;
+    sockets.hub.borrow_mut().end_batch();
+}
+
+async fn write_batch(sockets: &Sockets) {
+    while !isolated(|| sockets.hub.borrow_mut().write_batch_slice()).unwrap_or(false) {
+        yield_now().await;
+    }
+}
+
+/// A panic in one item must not end the worker.
+fn isolated<T>(work: impl FnOnce() -> T) -> Option<T> {
+    catch_unwind(AssertUnwindSafe(work))
+        .inspect_err(|_: &Box<dyn Any + Send>| error!("delivering an event panicked; it is given up"))
+        .ok()
+}
+
+/// Looks at each connection whose deadline may have come.
+async fn keep_time(sockets: Rc<Sockets>) {
+    let mut seconds = interval(Duration::from_secs(1));
+    seconds.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    loop {
+        seconds.tick().await;
+        let now = Instant::now();
+        let due = sockets.hub.borrow_mut().due(now);
+        for names in due.chunks(256) {
+            for name in names {
+                socket::tick(&mut sockets.hub.borrow_mut(), *name, now);
+            }
+            yield_now().await;
+        }
+    }
+}
+
+/// Tells every connection to leave, evenly over `window`: clients come back at once, so the spread is all that keeps
+/// them from arriving elsewhere in one wave.
+async fn drain(sockets: Rc<Sockets>, window: Duration) {
+    let names = sockets.hub.borrow().names();
+    let steps = window.as_millis().div_ceil(DRAIN_STEP.as_millis()).max(1);
+    let step = names.len().div_ceil(usize::try_from(steps).unwrap_or(usize::MAX)).max(1);
+    for names in names.chunks(step) {
+        for name in names {
+            sockets.hub.borrow_mut().close(*name, CloseReason::Draining, None);
+        }
+        tokio::time::sleep(DRAIN_STEP).await;
+    }
+}
