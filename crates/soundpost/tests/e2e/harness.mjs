@@ -1,0 +1,252 @@
+// What every end-to-end test shares: the release binary on a free port, clients that are closed when the file ends,
+// an application that authorizes subscriptions, and waiting on conditions with a deadline.
+
+import { spawn } from 'node:child_process'
+import { once } from 'node:events'
+import { mkdtempSync, rmSync, writeFileSync } from 'node:fs'
+import { readFile } from 'node:fs/promises'
+import http from 'node:http'
+import { createRequire } from 'node:module'
+import { tmpdir } from 'node:os'
+import path from 'node:path'
+import readline from 'node:readline'
+import { fileURLToPath } from 'node:url'
+import Echo from 'laravel-echo'
+import PusherServer from 'pusher'
+
+const require = createRequire(import.meta.url)
+const pusherJs = require('pusher-js')
+
+/** The real client, as a Node program gets it. */
+export const Pusher = pusherJs.default ?? pusherJs
+
+/** The development app: what the server serves when nothing is configured. */
+export const APP = { appId: 'soundpost', key: 'soundpost-key', secret: 'soundpost-secret' }
+
+/** Longest wait for anything, milliseconds. Far above what a loaded machine needs; a pass never waits for it. */
+export const DEADLINE = 15_000
+
+const here = path.dirname(fileURLToPath(import.meta.url))
+
+/** The root of the repository. */
+export const ROOT = path.resolve(here, '../../../..')
+
+/** Where the build puts things; screenshots go there too. */
+export const TARGET = process.env.CARGO_TARGET_DIR ?? path.join(ROOT, 'target')
+
+const BINARY = process.env.SERVER_BINARY ?? path.join(TARGET, 'release/soundpost')
+
+const children = new Set()
+process.on('exit', () => children.forEach((child) => child.kill('SIGKILL')))
+
+/** Rejects with `what` when `promise` takes longer than the deadline. */
+export async function within(promise, what, milliseconds = DEADLINE) {
+  let timer
+  const late = new Promise((_, reject) => {
+    timer = setTimeout(() => reject(new Error(`no ${what} within ${milliseconds} ms`)), milliseconds)
+  })
+  try {
+    return await Promise.race([promise, late])
+  } finally {
+    clearTimeout(timer)
+  }
+}
+
+/** A queue of what happened: `push` is called by whatever is listened to, `next` waits for the first match. */
+export class Inbox {
+  #items = []
+  #waiting = []
+
+  push = (item) => {
+    const index = this.#waiting.findIndex(({ match }) => match(item))
+    if (index < 0) this.#items.push(item)
+    else this.#waiting.splice(index, 1)[0].resolve(item)
+  }
+
+  /** Takes the first item that matches, waiting for it if need be; items before it stay. */
+  next(match = () => true, what = 'such item') {
+    const index = this.#items.findIndex(match)
+    if (index >= 0) return Promise.resolve(this.#items.splice(index, 1)[0])
+    const found = new Promise((resolve) => this.#waiting.push({ match, resolve }))
+    const seen = () => `${what}; seen ${JSON.stringify(this.#items)}`
+    return within(found, what).catch(() => Promise.reject(new Error(`no ${seen()}`)))
+  }
+
+  /** What came and was not taken. */
+  get rest() {
+    return [...this.#items]
+  }
+}
+
+/** Environment without anything that would configure the server behind the test's back. */
+function cleanEnvironment(extra) {
+  const foreign = /^(SOUNDPOST|REVERB|REDIS|SOKETI|PUSHER)_/
+  return { ...Object.fromEntries(Object.entries(process.env).filter(([name]) => !foreign.test(name))), ...extra }
+}
+
+/**
+ * Starts a program and waits for the first line of its output that `found` makes something of. The program is ended
+ * by `stop()`, and with this process at the latest.
+ */
+export async function startProgram(command, args, { env = {}, cwd, found }) {
+  const child = spawn(command, args, { cwd, env: cleanEnvironment(env), stdio: ['ignore', 'pipe', 'pipe'] })
+  children.add(child)
+  const gone = once(child, 'exit').then(([code, signal]) => {
+    children.delete(child)
+    return signal ?? code
+  })
+  const said = []
+  const ready = new Promise((resolve, reject) => {
+    for (const stream of [child.stdout, child.stderr]) {
+      readline.createInterface({ input: stream }).on('line', (line) => {
+        said.push(line)
+        const value = stream === child.stdout ? found(line) : undefined
+        if (value !== undefined) resolve(value)
+      })
+    }
+    child.on('error', reject)
+    gone.then((code) => reject(new Error(`${command} ended (${code}) before it was ready:\n${said.join('\n')}`)), reject)
+  })
+  const end = (signal) => {
+    child.kill(signal)
+    return within(gone, `end of ${command}`)
+  }
+  try {
+    const value = await within(ready, `ready ${command}`)
+    return { value, said, gone, stop: () => end('SIGKILL'), drain: () => end('SIGTERM') }
+  } catch (error) {
+    child.kill('SIGKILL')
+    throw error
+  }
+}
+
+/**
+ * Starts the server on a free port of the loopback, or on `port`. `config`: text of a configuration file.
+ * `drain()` asks it to end as a restart would and waits; `stop()` ends it at once.
+ */
+export async function startServer({ port = 0, env = {}, config } = {}) {
+  // A folder of its own, so that no `.env` of the checkout is read.
+  const cwd = mkdtempSync(path.join(tmpdir(), 'soundpost-e2e-'))
+  const args = ['--host', '127.0.0.1', '--port', String(port)]
+  if (config !== undefined) {
+    writeFileSync(path.join(cwd, 'soundpost.toml'), config)
+    args.push('--config', path.join(cwd, 'soundpost.toml'))
+  }
+  const found = (line) => line.match(/(?:http|ws):\/\/127\.0\.0\.1:(\d+)/)?.[1]
+  const program = await startProgram(BINARY, args, { cwd, env, found })
+  program.gone.then(() => rmSync(cwd, { recursive: true, force: true }))
+  return Object.assign(program, { port: Number(program.value) })
+}
+
+/** The npm `pusher` server SDK, pointed at the server. */
+export function sdk({ port }, options = {}) {
+  return new PusherServer({ ...APP, host: '127.0.0.1', port: String(port), useTLS: false, timeout: DEADLINE, ...options })
+}
+
+/** Options that point pusher-js at the server, as Laravel's generated `echo.js` has them. */
+export function clientOptions({ port }) {
+  const common = { wsHost: '127.0.0.1', wsPort: port, wssPort: port, forceTLS: false }
+  return { ...common, cluster: 'mt1', enabledTransports: ['ws', 'wss'], disableStats: true }
+}
+
+/** Opens clients and closes them all in `close()`; one per test file. */
+export class Clients {
+  #open = []
+
+  /** A pusher-js client; `user` is who the application takes it for. */
+  pusher(server, { application, user, key = APP.key, ...options } = {}) {
+    const auth = application && { authEndpoint: application.authEndpoint, auth: { headers: { 'X-User': user } } }
+    const client = new Pusher(key, { ...clientOptions(server), ...auth, ...options })
+    this.#open.push(client)
+    return client
+  }
+
+  /** A Laravel Echo over pusher-js. */
+  echo(server, { broadcaster, application, user, ...options } = {}) {
+    const auth = application && { authEndpoint: application.authEndpoint, auth: { headers: { 'X-User': user } } }
+    const echo = new Echo({ broadcaster, key: APP.key, Pusher, ...clientOptions(server), ...auth, ...options })
+    this.#open.push(echo)
+    return echo
+  }
+
+  close() {
+    this.#open.forEach((client) => client.disconnect())
+  }
+}
+
+/** Waits until a pusher-js client is in `state`. */
+export function reached(client, state) {
+  if (client.connection.state === state) return Promise.resolve()
+  const arrived = new Promise((resolve) => {
+    const look = ({ current }) => {
+      if (current !== state) return
+      client.connection.unbind('state_change', look)
+      resolve()
+    }
+    client.connection.bind('state_change', look)
+  })
+  return within(arrived, `state ${state}, now ${client.connection.state}`)
+}
+
+/** Everything a channel emits, as `{event, data}`. */
+export function inboxOf(channel) {
+  const inbox = new Inbox()
+  channel.bind_global((event, data) => inbox.push({ event, data }))
+  return inbox
+}
+
+/** Subscribes with pusher-js and waits for the server's yes. */
+export async function subscribed(client, name) {
+  const channel = client.subscribe(name)
+  const inbox = inboxOf(channel)
+  const { data } = await inbox.next(({ event }) => event === 'pusher:subscription_succeeded', `subscription of ${name}`)
+  return { channel, inbox, roster: data }
+}
+
+/** Waits until the Echo channel is subscribed. */
+export function echoSubscribed(channel) {
+  return within(new Promise((resolve) => channel.subscribed(resolve)), `subscription of ${channel.name}`)
+}
+
+const bodyOf = async (request) => {
+  const chunks = []
+  for await (const chunk of request) chunks.push(chunk)
+  return Buffer.concat(chunks).toString()
+}
+
+/**
+ * The user's web application: serves `files` (path to file of node_modules, or literal HTML) and
+ * `/broadcasting/auth`, which signs with the SDK. Whoever says `X-User: ada` is ada. It refuses channels named
+ * `*forbidden*` (403) and signs `*forged*` with a wrong secret.
+ */
+export async function startApplication(server, files = {}) {
+  const signer = sdk(server, { encryptionMasterKeyBase64: Buffer.alloc(32, 7).toString('base64') })
+  const forger = sdk(server, { secret: 'not-the-secret' })
+  const seen = []
+  const listener = http.createServer(async (request, response) => {
+    const { pathname } = new URL(request.url, 'http://app')
+    if (request.method === 'POST' && pathname === '/broadcasting/auth') {
+      const form = new URLSearchParams(await bodyOf(request))
+      const [socketId, channel] = [form.get('socket_id'), form.get('channel_name')]
+      const id = request.headers['x-user']
+      seen.push({ socketId, channel, id })
+      if (channel.includes('forbidden')) return response.writeHead(403).end('forbidden')
+      const member = channel.startsWith('presence-') ? { user_id: id, user_info: { id, name: `${id}!` } } : undefined
+      const by = channel.includes('forged') ? forger : signer
+      return response.end(JSON.stringify(by.authorizeChannel(socketId, channel, member)))
+    }
+    const file = files[pathname]
+    if (file === undefined) return response.writeHead(404).end()
+    const isPage = file.startsWith('<')
+    response.setHeader('Content-Type', isPage ? 'text/html; charset=utf-8' : 'text/javascript; charset=utf-8')
+    response.end(isPage ? file : await readFile(path.join(here, 'node_modules', file)))
+  })
+  listener.listen(0, '127.0.0.1')
+  await once(listener, 'listening')
+  const url = `http://127.0.0.1:${listener.address().port}`
+  const stop = () => {
+    listener.closeAllConnections()
+    return new Promise((resolve) => listener.close(resolve))
+  }
+  return { url, authEndpoint: `${url}/broadcasting/auth`, sdk: signer, seen, stop }
+}
