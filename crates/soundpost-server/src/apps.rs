@@ -9,7 +9,7 @@ use std::{
     },
 };
 
-use soundpost_protocol::app::App;
+use soundpost_protocol::{app::App, channel::ChannelName};
 
 use crate::metrics::AppCounters;
 
@@ -22,6 +22,15 @@ impl AppIndex {
     pub const fn index(self) -> usize {
         self.0 as usize
     }
+}
+
+/// A channel of one app: apps never share one.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct ChannelKey {
+    /// Whose.
+    pub app: AppIndex,
+    /// Which.
+    pub name: ChannelName,
 }
 
 /// Names a worker of this node.

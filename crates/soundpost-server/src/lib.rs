@@ -2,6 +2,7 @@
 //!
 //! The rooms and what each may know of the others are mapped in `docs/architecture.md`.
 
+pub mod adapter;
 pub mod admin;
 pub mod api;
 pub mod apps;

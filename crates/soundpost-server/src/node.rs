@@ -9,6 +9,7 @@ use std::{
 };
 
 use crate::{
+    adapter::{Adapter, Local},
     apps::{Apps, Quota},
     delivery::{Delivery, Queued},
 };
@@ -21,8 +22,10 @@ const BODY_BYTES_IN_FLIGHT_MAX: usize = 256 << 20;
 pub struct Node {
     /// Who may connect and publish.
     pub apps: Apps,
-    /// From an accepted event to the subscribers.
+    /// From an event heard to the subscribers of this node.
     pub delivery: Arc<Delivery>,
+    /// From an accepted event to all nodes.
+    pub adapter: Arc<Adapter>,
     /// Bounds and bytes of all queues.
     pub queued: Arc<Queued>,
     /// Connections of the whole node.
@@ -39,9 +42,12 @@ pub struct Node {
 impl Node {
     /// A node that takes connections.
     pub fn new(apps: Apps, delivery: Arc<Delivery>, queued: Arc<Queued>, quota: Arc<Quota>) -> Self {
+        let hear = Arc::clone(&delivery);
+        let adapter = Adapter::Local(Local::new(move |broadcasts| hear.trigger(broadcasts)));
         Self {
             apps,
             delivery,
+            adapter: Arc::new(adapter),
             queued,
             quota,
             path_prefix: String::new(),

@@ -26,8 +26,9 @@ use tokio::{
 use tracing::{debug, error};
 
 use crate::{
-    apps::{QuotaPlace, RunningApp},
-    delivery::{Arrival, ChannelKey, ConnectionRef, Hub, Outlet},
+    adapter::Broadcast,
+    apps::{ChannelKey, QuotaPlace, RunningApp},
+    delivery::{Arrival, ConnectionRef, Hub, Outlet},
     metrics::ClientEventResult,
 };
 
@@ -261,7 +262,7 @@ fn perform(hub: &mut Hub, name: ConnectionRef, effects: &mut Vec<Effect>) {
                 }
             }
             Effect::Leave { channel, member } => hub.leave(name, channel, member.as_deref()),
-            Effect::Relay { channel, frame } => relay(hub, name, channel, &frame),
+            Effect::Relay { channel, frame } => relay(hub, name, channel, frame),
             Effect::Close(reason) => hub.close(name, reason, None),
         }
     }
@@ -271,19 +272,20 @@ fn relay(
     hub: &mut Hub,
     name: ConnectionRef,
     channel: soundpost_protocol::channel::ChannelName,
-    frame: &Frame,
+    frame: Frame,
 ) {
     let worker = hub.worker;
-    let delivery = Arc::clone(&hub.delivery);
+    let adapter = Arc::clone(&hub.adapter);
     let Some(seat) = hub.get_mut(name) else { return };
     let (Some(connection), Some(app)) = (&seat.connection, &seat.app) else { return };
     let key = ChannelKey { app: app.index, name: channel };
-    let accepted = delivery.trigger(&key, frame, Some(connection.socket_id()), &mut delivery.wakes());
+    let broadcast = Broadcast { key, frame, exclude: Some(connection.socket_id()) };
+    let accepted = adapter.try_publish(std::slice::from_ref(&broadcast));
     let result = if accepted.is_ok() { ClientEventResult::Accepted } else { ClientEventResult::Unavailable };
     app.counters(worker).client_events(result).add(1);
     if accepted.is_err() {
         let mut answers = Vec::new();
-        connection.relay_failed(&key.name, &mut answers);
+        connection.relay_failed(&broadcast.key.name, &mut answers);
         send_all(hub, name, answers);
     }
 }

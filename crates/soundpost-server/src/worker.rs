@@ -99,7 +99,12 @@ impl Worker {
 }
 
 async fn run(id: WorkerId, node: Arc<Node>, mut orders: mpsc::Receiver<Order>) {
-    let sockets = Sockets::new(Hub::new(id, Arc::clone(&node.delivery), Arc::clone(&node.queued)));
+    let sockets = Sockets::new(Hub::new(
+        id,
+        Arc::clone(&node.delivery),
+        Arc::clone(&node.adapter),
+        Arc::clone(&node.queued),
+    ));
     let door = Rc::new(Door { node: Arc::clone(&node), sockets: Rc::clone(&sockets), worker: id });
     let mut deliverer = spawn_local(deliver(Rc::clone(&sockets), Arc::clone(&node), id));
     let mut timekeeper = spawn_local(keep_time(Rc::clone(&sockets)));

@@ -7,15 +7,16 @@ use soundpost_protocol::{
 };
 
 use crate::{
-    apps::RunningApp,
-    delivery::{ChannelCounts, ChannelKey, Wakes},
+    adapter::{Broadcast, Refused},
+    apps::{ChannelKey, RunningApp},
+    delivery::ChannelCounts,
     node::Node,
 };
 
 /// `POST /apps/{id}/events`
 pub(super) fn events(node: &Node, app: &RunningApp, body: &[u8]) -> Result<String, ApiError> {
     let trigger = parse_trigger(body, &app.app)?;
-    publish(node, app, &trigger, &mut node.delivery.wakes())?;
+    publish(node, app, std::slice::from_ref(&trigger))?;
     if trigger.info.is_empty() {
         return Ok(replies::EMPTY.to_owned());
     }
@@ -28,11 +29,7 @@ pub(super) fn events(node: &Node, app: &RunningApp, body: &[u8]) -> Result<Strin
 /// `POST /apps/{id}/batch_events`
 pub(super) fn batch_events(node: &Node, app: &RunningApp, body: &[u8]) -> Result<String, ApiError> {
     let batch = parse_batch(body, &app.app)?;
-    let mut wakes = node.delivery.wakes();
-    for trigger in &batch {
-        publish(node, app, trigger, &mut wakes)?;
-    }
-    drop(wakes);
+    publish(node, app, &batch)?;
     if batch.iter().all(|trigger| trigger.info.is_empty()) {
         return Ok(replies::EMPTY.to_owned());
     }
@@ -43,23 +40,19 @@ pub(super) fn batch_events(node: &Node, app: &RunningApp, body: &[u8]) -> Result
     Ok(replies::batch(&batch.into_iter().map(first).collect::<Vec<_>>()))
 }
 
-fn publish(
-    node: &Node,
-    app: &RunningApp,
-    trigger: &Trigger<'_>,
-    wakes: &mut Wakes<'_>,
-) -> Result<(), ApiError> {
-    for channel in &trigger.channels {
-        let key = ChannelKey { app: app.index, name: channel.clone() };
-        if node.delivery.directory.counts(&key).is_none() {
-            // Nobody to tell: the event is not even encoded.
-            continue;
+fn publish(node: &Node, app: &RunningApp, triggers: &[Trigger<'_>]) -> Result<(), ApiError> {
+    let mut broadcasts = Vec::new();
+    for trigger in triggers {
+        for channel in &trigger.channels {
+            let key = ChannelKey { app: app.index, name: channel.clone() };
+            // What nobody on the only node hears is not even encoded.
+            if node.delivery.directory.counts(&key).is_some() {
+                let frame = server_frame::event(channel, &trigger.name, trigger.data.json());
+                broadcasts.push(Broadcast { key, frame, exclude: trigger.socket_id });
+            }
         }
-        let frame = server_frame::event(channel, &trigger.name, trigger.data.json());
-        let delivered = node.delivery.trigger(&key, &frame, trigger.socket_id, wakes);
-        delivered.map_err(|_| ApiError::OverCapacity)?;
     }
-    Ok(())
+    node.adapter.try_publish(&broadcasts).map_err(|Refused::Full| ApiError::OverCapacity)
 }
 
 /// What `info` asks about a channel, as far as it applies.

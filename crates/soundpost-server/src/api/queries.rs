@@ -6,8 +6,8 @@ use soundpost_protocol::api::{
 };
 
 use crate::{
-    apps::RunningApp,
-    delivery::{ChannelCounts, ChannelKey},
+    apps::{ChannelKey, RunningApp},
+    delivery::ChannelCounts,
     node::Node,
 };
 

@@ -18,8 +18,7 @@ use soundpost_protocol::{
     websocket::Frame,
 };
 
-use super::ChannelKey;
-use crate::apps::{AppIndex, WorkerId};
+use crate::apps::{AppIndex, ChannelKey, WorkerId};
 
 /// Locks the channels are spread over.
 const SHARDS: usize = 64;

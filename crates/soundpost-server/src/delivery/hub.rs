@@ -18,14 +18,17 @@ use soundpost_protocol::{
 };
 
 use super::{
-    ChannelKey, ConnectionRef, Delivery, Joiner, Outlet, Queued, Slab, Wakes,
+    ConnectionRef, Delivery, Joiner, Outlet, Queued, Slab, Wakes,
     fan_out::{Batch, Lane},
     membership::Joining,
     outlet::Sent,
     subscribers::{Moved, Place, Subscriber, Subscribers},
     wheel::{Second, Wheel},
 };
-use crate::apps::{QuotaPlace, RunningApp, WorkerId};
+use crate::{
+    adapter::Adapter,
+    apps::{ChannelKey, QuotaPlace, RunningApp, WorkerId},
+};
 
 /// A client that takes nothing for so long is cut.
 const STALL_MAX: Duration = Duration::from_secs(10);
@@ -107,6 +110,8 @@ pub struct Hub {
     pub worker: WorkerId,
     /// What all workers share.
     pub delivery: Arc<Delivery>,
+    /// The way to the subscribers of all nodes.
+    pub adapter: Arc<Adapter>,
     pub(super) queued: Arc<Queued>,
     pub(super) seats: Slab<Seat>,
     pub(super) subscribers: Subscribers,
@@ -120,10 +125,16 @@ pub struct Hub {
 
 impl Hub {
     /// Without connections.
-    pub fn new(worker: WorkerId, delivery: Arc<Delivery>, queued: Arc<Queued>) -> Self {
+    pub fn new(
+        worker: WorkerId,
+        delivery: Arc<Delivery>,
+        adapter: Arc<Adapter>,
+        queued: Arc<Queued>,
+    ) -> Self {
         Self {
             worker,
             delivery,
+            adapter,
             queued,
             seats: Slab::default(),
             subscribers: Subscribers::default(),
@@ -259,7 +270,9 @@ impl Hub {
 
     /// Forgets a connection whose socket has ended or is to end without another word.
     pub fn remove(&mut self, name: ConnectionRef, reason: CloseReason) {
-        self.part(name, reason);
+        if let Some(seat) = self.part(name, reason) {
+            seat.outlet.release();
+        }
     }
 
     /// Ends a connection at once: the client sees a reset, the kernel's buffers are freed.

@@ -14,8 +14,8 @@ use parking_lot::Mutex;
 use soundpost_protocol::{socket_id::SocketId, websocket::Frame};
 use tokio::sync::Notify;
 
-use super::{ChannelKey, ConnectionRef};
-use crate::apps::WorkerId;
+use super::ConnectionRef;
+use crate::apps::{ChannelKey, WorkerId};
 
 /// What waits in one inbox may cost this much. An item costs its frame and [`ITEM_COST`]: about four thousand small
 /// events, some seconds of work at worst, after which a quick 503 serves the publisher better than a long wait.

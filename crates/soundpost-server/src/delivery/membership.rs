@@ -10,11 +10,11 @@ use soundpost_protocol::{
 };
 
 use super::{
-    ChannelKey, ConnectionRef, Delivery, Item, Wakes,
+    ConnectionRef, Delivery, Item, Wakes,
     directory::{Channel, Presence, Shard},
     inbox::Urgency,
 };
-use crate::apps::WorkerId;
+use crate::apps::{ChannelKey, WorkerId};
 
 /// The connection that joins, leaves or asks again.
 #[derive(Clone, Copy, Debug)]

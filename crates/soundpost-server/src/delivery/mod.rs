@@ -13,7 +13,7 @@ mod subscribers;
 mod trigger;
 mod wheel;
 
-use soundpost_protocol::{channel::ChannelName, presence::NodeId, socket_id::SocketId};
+use soundpost_protocol::{presence::NodeId, socket_id::SocketId};
 
 pub use directory::{ChannelCounts, Directory};
 pub use fan_out::Delivering;
@@ -23,18 +23,8 @@ pub use membership::{Joiner, Joining};
 pub use outlet::{Outlet, Queued, Sent};
 pub use slab::Slab;
 pub use subscribers::Subscriber;
-pub use trigger::Full;
 
-use crate::apps::{AppIndex, WorkerId};
-
-/// A channel of one app: apps never share one.
-#[derive(Clone, Debug, PartialEq, Eq, Hash)]
-pub struct ChannelKey {
-    /// Whose.
-    pub app: AppIndex,
-    /// Which.
-    pub name: ChannelName,
-}
+use crate::apps::WorkerId;
 
 /// Names a connection on its worker: the slot it lives in, and which of the slot's tenants it is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]

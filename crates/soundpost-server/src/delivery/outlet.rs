@@ -247,10 +247,15 @@ impl Outlet {
         socket2::SockRef::from(self.stream()).shutdown(std::net::Shutdown::Write)
     }
 
+    /// Lets go of the socket, which closes when the reading side does; what was not ended before needs no ending.
+    pub(super) fn release(self) {
+        self.writer.forget();
+    }
+
     /// Ends the connection at once and frees what the kernel holds for it: the client sees a reset.
     pub fn cut(self) {
         // An error means that there is no connection any more.
         drop(socket2::SockRef::from(self.stream()).set_linger(Some(std::time::Duration::ZERO)));
-        self.writer.forget();
+        self.release();
     }
 }

@@ -7,7 +7,8 @@ use std::{collections::HashMap, sync::Arc};
 
 use foldhash::quality::RandomState;
 
-use super::{ChannelKey, ConnectionRef};
+use super::ConnectionRef;
+use crate::apps::ChannelKey;
 
 /// One connection on one channel.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

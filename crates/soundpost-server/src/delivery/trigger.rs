@@ -3,31 +3,29 @@
 
 use std::sync::Arc;
 
-use soundpost_protocol::{socket_id::SocketId, websocket::Frame};
-
-use super::{ChannelKey, Delivery, Item, Wakes, inbox::Urgency};
-
-/// The inbox of some worker is full; nothing was delivered.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("the server is busy, the event was not accepted; try again")]
-pub struct Full;
+use super::{Delivery, Item, Wakes, inbox::Urgency};
+use crate::adapter::{Broadcast, Refused};
 
 impl Delivery {
-    /// Hands the frame to every subscriber of the channel on this node but `exclude`, in one order for all of them.
-    pub fn trigger(
-        &self,
-        key: &ChannelKey,
-        frame: &Frame,
-        exclude: Option<SocketId>,
-        wakes: &mut Wakes<'_>,
-    ) -> Result<(), Full> {
+    /// Hands each event to every subscriber of its channel on this node but the excluded one, in one order for all of
+    /// them. The workers are woken when all events are in their inboxes.
+    ///
+    /// Errors: [`Refused::Full`], at the first event for which some worker has no room; nobody gets that one, nor any
+    /// after it.
+    pub fn trigger(&self, broadcasts: &[Broadcast]) -> Result<(), Refused> {
+        let mut wakes = self.wakes();
+        broadcasts.iter().try_for_each(|broadcast| self.trigger_one(broadcast, &mut wakes))
+    }
+
+    fn trigger_one(&self, broadcast: &Broadcast, wakes: &mut Wakes<'_>) -> Result<(), Refused> {
+        let Broadcast { key, frame, exclude } = broadcast;
         let mut shard = self.directory.lock(key);
         let Some(channel) = shard.get_mut(key) else { return Ok(()) };
         let accepted = self.put_all(channel, frame, Urgency::Event, wakes, || Item::Event {
             channel: Arc::clone(&channel.key),
             frame: frame.clone(),
-            exclude,
+            exclude: *exclude,
         });
-        if accepted { Ok(()) } else { Err(Full) }
+        if accepted { Ok(()) } else { Err(Refused::Full) }
     }
 }
