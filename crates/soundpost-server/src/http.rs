@@ -73,8 +73,7 @@ const BUSY: u8 = 2;
 
 impl Activity {
     fn new() -> Arc<Self> {
-        // The first head is awaited at once: a client that connects and says nothing is not idle but slow.
-        Arc::new(Self { began_at: Instant::now(), phase: AtomicU8::new(HEAD), since: AtomicU32::new(0) })
+        Arc::new(Self { began_at: Instant::now(), phase: AtomicU8::new(IDLE), since: AtomicU32::new(0) })
     }
 
     fn enter(&self, phase: u8) {

@@ -80,7 +80,7 @@ pub struct Server {
 impl Server {
     /// Raises the file limit, binds every listener and starts the workers. Nothing is accepted yet.
     ///
-    /// Must be called inside a tokio runtime. Errors: [`StartError`].
+    /// Errors: [`StartError`].
     pub fn bind(settings: Settings) -> Result<Self, StartError> {
         raise_file_limit();
         let server = &settings.server;
@@ -273,10 +273,8 @@ async fn accept(listener: TcpListener, workers: Arc<[Worker]>, short: Arc<Reserv
             Ok(stream) => {
                 short.recovered();
                 let loads = workers.iter().cycle().skip(turn % workers.len()).take(workers.len());
-                if let Some(worker) = loads.min_by_key(|worker| worker.load())
-                    && !worker.hand_over(stream)
-                {
-                    warn!("a worker is far behind: a connection was refused");
+                if let Some(worker) = loads.min_by_key(|worker| worker.load()) {
+                    worker.hand_over(stream).await;
                 }
                 turn = turn.wrapping_add(1);
             }

@@ -81,10 +81,12 @@ impl Worker {
         self.load.load(Relaxed)
     }
 
-    /// Hands a socket over; false, and the socket is closed, if the worker is far behind.
-    pub fn hand_over(&self, stream: std::net::TcpStream) -> bool {
+    /// Hands a socket over, waiting while the worker is far behind: meanwhile the kernel's backlog fills, not our
+    /// memory. A socket for a worker that has died is closed.
+    pub async fn hand_over(&self, stream: std::net::TcpStream) {
         self.load.fetch_add(1, Relaxed);
-        self.orders.try_send(Order::Serve(stream, Load(Arc::clone(&self.load)))).is_ok()
+        // An error gives the order back, and dropping it closes the socket.
+        drop(self.orders.send(Order::Serve(stream, Load(Arc::clone(&self.load)))).await);
     }
 
     /// Tells its connections to leave, spread evenly over `window`. False if the worker has died.

@@ -2,11 +2,13 @@
 //! locks; what other workers must know goes through the directory.
 
 use std::{
+    collections::HashSet,
     sync::Arc,
     task::Waker,
     time::{Duration, Instant, SystemTime, UNIX_EPOCH},
 };
 
+use foldhash::quality::RandomState;
 use soundpost_protocol::{
     channel::ChannelName,
     close::CloseReason,
@@ -68,8 +70,8 @@ pub struct Seat {
     waker: Option<Waker>,
     filed: Second,
     closing: Option<Closing>,
-    /// Given back when the seat is: its place in the app's quota and in the node's.
-    _quota: Option<[QuotaPlace; 2]>,
+    /// Its place in the app's quota and in the node's, given back as soon as it is told to close.
+    quota: Option<[QuotaPlace; 2]>,
 }
 
 impl Seat {
@@ -117,7 +119,7 @@ pub struct Hub {
     pub(super) subscribers: Subscribers,
     pub(super) batch: Batch,
     /// Connections whose queue is not empty.
-    blocked: Vec<ConnectionRef>,
+    blocked: HashSet<ConnectionRef, RandomState>,
     wheel: Wheel,
     began_at: Instant,
     tickets: u32,
@@ -139,7 +141,7 @@ impl Hub {
             seats: Slab::default(),
             subscribers: Subscribers::default(),
             batch: Batch::default(),
-            blocked: Vec::new(),
+            blocked: HashSet::default(),
             wheel: Wheel::default(),
             began_at: Instant::now(),
             tickets: 0,
@@ -160,7 +162,7 @@ impl Hub {
             waker: None,
             filed: Second::MAX,
             closing: None,
-            _quota: quota,
+            quota,
         })
     }
 
@@ -207,7 +209,7 @@ impl Hub {
             Ok(Sent::Whole) => {}
             Ok(Sent::Behind) => self.relieve(),
             Ok(Sent::Blocked) => {
-                self.blocked.push(name);
+                self.blocked.insert(name);
                 self.refile(name);
                 self.wake(name);
                 self.relieve();
@@ -230,8 +232,9 @@ impl Hub {
 
     /// Notes that a queue was flushed.
     pub fn unblocked(&mut self, name: ConnectionRef) {
-        if let Some(at) = self.blocked.iter().position(|blocked| *blocked == name) {
-            self.blocked.swap_remove(at);
+        self.blocked.remove(&name);
+        if self.blocked.is_empty() {
+            self.blocked.shrink_to(64);
         }
     }
 
@@ -298,6 +301,7 @@ impl Hub {
     /// Takes the protocol's view of the connection away, so that its end is counted once.
     fn count_closed(&mut self, name: ConnectionRef, reason: CloseReason) {
         let Some(seat) = self.seats.get_mut(name) else { return };
+        seat.quota = None;
         if let (Some(connection), Some(app)) = (seat.connection.take(), &seat.app) {
             let (socket_id, word) = (connection.socket_id(), reason.word());
             tracing::debug!(%socket_id, reason = word, "connection ended");
