@@ -1,0 +1,113 @@
+//! `cargo xtask test`: every check and test there is, in the order in which a failure is cheapest to find.
+
+use std::{
+    env,
+    ffi::OsString,
+    path::{Path, PathBuf},
+    process::{Command, ExitCode},
+};
+
+use crate::{Part, provision, steps::Steps};
+
+const NODE_STEPS: [&str; 3] = ["npm packages of the tests", "npm packages of echo-chat", "end-to-end tests"];
+const PYTHON_STEPS: [&str; 2] = ["Python packages", "tests of the Python SDK"];
+const BUILD: &str = "release build";
+
+/// Where things are.
+struct Places {
+    root: PathBuf,
+    /// The tests in Node and Python.
+    e2e: PathBuf,
+    target: PathBuf,
+}
+
+impl Places {
+    fn find() -> Self {
+        let root =
+            Path::new(env!("CARGO_MANIFEST_DIR")).ancestors().nth(2).unwrap_or(Path::new(".")).to_owned();
+        let target =
+            env::var_os("CARGO_TARGET_DIR").map_or_else(|| root.join("target"), |path| root.join(path));
+        Self { e2e: root.join("crates/soundpost/tests/e2e"), root, target }
+    }
+
+    fn command(&self, program: impl Into<OsString>, arguments: &[&str]) -> Command {
+        let mut command = Command::new(program.into());
+        command.args(arguments).current_dir(&self.root);
+        command
+    }
+
+    fn cargo(&self, arguments: &[&str]) -> Command {
+        self.command(env::var_os("CARGO").unwrap_or_else(|| "cargo".into()), arguments)
+    }
+}
+
+/// Provisions, runs `only` or everything, and prints the summary.
+pub(crate) fn run(only: Option<Part>) -> ExitCode {
+    let places = Places::find();
+    let mut steps = Steps::default();
+    if steps.perform("provision", || provision::provision(only)) {
+        if only != Some(Part::E2e) {
+            rust(&places, &mut steps);
+        }
+        if only != Some(Part::Rust) {
+            end_to_end(&places, &mut steps);
+        }
+    }
+    steps.finish()
+}
+
+fn rust(places: &Places, steps: &mut Steps) {
+    steps.run("formatting", &mut places.cargo(&["fmt", "--all", "--check"]));
+    let clippy = ["clippy", "--locked", "--all-targets", "--workspace", "--", "-D", "warnings"];
+    steps.run("lints", &mut places.cargo(&clippy));
+    let doc = ["doc", "--locked", "--no-deps", "--workspace", "--document-private-items"];
+    steps.run("documentation", places.cargo(&doc).env("RUSTDOCFLAGS", "-D warnings"));
+    steps.run("tests in Rust", &mut places.cargo(&["test", "--locked", "--workspace"]));
+}
+
+fn end_to_end(places: &Places, steps: &mut Steps) {
+    if steps.run(BUILD, &mut places.cargo(&["build", "--locked", "--release", "--package", "soundpost"])) {
+        node(places, steps);
+        python(places, steps);
+    } else {
+        steps.not_run(&NODE_STEPS, BUILD);
+        steps.not_run(&PYTHON_STEPS, BUILD);
+    }
+}
+
+fn node(places: &Places, steps: &mut Steps) {
+    let [packages, of_the_example, tests] = NODE_STEPS;
+    let npm = ["ci", "--no-audit", "--no-fund", "--prefer-offline"];
+    let example = places.root.join("examples/echo-chat");
+    let installed = [
+        steps.run(packages, places.command("npm", &npm).current_dir(&places.e2e)),
+        steps.run(of_the_example, places.command("npm", &npm).current_dir(example)),
+    ];
+    if installed != [true, true] {
+        return steps.not_run(&[tests], "packages are missing");
+    }
+    // Two files at a time, as CI has two cores; a file that hangs is ended, and fails, after two minutes.
+    let arguments = ["--test", "--test-reporter=spec", "--test-concurrency=2", "--test-timeout=120000"];
+    let mut node = places.command("node", &arguments);
+    steps.run(tests, node.current_dir(&places.e2e).env("CARGO_TARGET_DIR", &places.target));
+}
+
+fn python(places: &Places, steps: &mut Steps) {
+    let [packages, tests] = PYTHON_STEPS;
+    let venv = places.target.join("e2e-python");
+    let python = venv.join("bin/python");
+    // Made anew when it is missing or was left behind by a Python that is gone.
+    let works =
+        Command::new(&python).args(["-m", "pip", "--version"]).output().is_ok_and(|out| out.status.success());
+    let made = works || {
+        let mut make = places.command("python3", &["-m", "venv", "--clear"]);
+        steps.run("Python environment", make.arg(&venv))
+    };
+    let install = ["-m", "pip", "install", "--quiet", "--disable-pip-version-check", "--requirement"];
+    let mut pip = places.command(&python, &install);
+    if !made || !steps.run(packages, pip.arg(places.e2e.join("requirements.txt"))) {
+        return steps.not_run(&[tests], "packages are missing");
+    }
+    let mut test = places.command(&python, &["-B"]);
+    steps.run(tests, test.arg(places.e2e.join("sdk_test.py")).env("CARGO_TARGET_DIR", &places.target));
+}

@@ -1,0 +1,227 @@
+//! Making sure that what the tests use is there: installed on Debian and its kin, named exactly anywhere else.
+//!
+//! Nothing is ever left out because it is missing: then the run fails here. A C compiler cannot be provided, for
+//! without one cargo could not have built this program.
+
+use std::{
+    env, io,
+    path::Path,
+    process::{Command, Output},
+};
+
+use crate::Part;
+
+/// The oldest Node.js whose test runner and clients work.
+const NODE_MAJOR_MIN: u32 = 20;
+
+/// Something the tests use, and the Debian packages that bring it.
+struct Need {
+    what: &'static str,
+    packages: &'static [&'static str],
+    /// Which part uses it; `None`: both.
+    part: Option<Part>,
+    is_met: fn() -> bool,
+}
+
+const NEEDS: [Need; 6] = [
+    Need {
+        what: "a C compiler and make (jemalloc is built with them)",
+        packages: &["build-essential"],
+        part: None,
+        is_met: || on_path("cc") && on_path("make"),
+    },
+    Need {
+        what: "redis-server",
+        packages: &["redis-server"],
+        part: Some(Part::Rust),
+        is_met: || on_path("redis-server"),
+    },
+    Need {
+        what: "Node.js 20 or newer",
+        packages: &["nodejs"],
+        part: Some(Part::E2e),
+        is_met: || on_path("node"),
+    },
+    Need { what: "npm", packages: &["npm"], part: Some(Part::E2e), is_met: || on_path("npm") },
+    Need {
+        what: "Chromium",
+        packages: &["chromium", "fonts-liberation"],
+        part: Some(Part::E2e),
+        is_met: || {
+            env::var_os("CHROMIUM").is_some()
+                || ["/usr/bin/chromium", "/usr/bin/chromium-browser", "/usr/bin/google-chrome"]
+                    .iter()
+                    .any(|path| Path::new(path).exists())
+        },
+    },
+    Need {
+        what: "Python 3 with venv",
+        packages: &["python3", "python3-venv"],
+        part: Some(Part::E2e),
+        is_met: || succeeds("python3", &["-c", "import venv, ensurepip"]),
+    },
+];
+
+/// Why the machine is not ready.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum ProvisionError {
+    /// Something is missing and this program cannot install it here.
+    #[error(
+        "missing: {}. {why}. On Debian or Ubuntu: apt-get install {}",
+        what.join(", "),
+        packages.join(" ")
+    )]
+    Missing {
+        /// For people.
+        what: Vec<&'static str>,
+        /// For apt.
+        packages: Vec<&'static str>,
+        /// Why it was not installed.
+        why: &'static str,
+    },
+    /// A Node.js is there, but no good.
+    #[error(
+        "Node.js {found:?} is too old: the tests need version {NODE_MAJOR_MIN} or newer; install one from nodejs.org"
+    )]
+    OldNode {
+        /// What `node --version` says.
+        found: String,
+    },
+    /// apt failed; it has printed why.
+    #[error("`{command}` failed")]
+    Apt {
+        /// The command line.
+        command: String,
+    },
+    /// A program could not be started.
+    #[error("cannot start {program}: {error}")]
+    Start {
+        /// The program.
+        program: &'static str,
+        /// Why.
+        error: io::Error,
+    },
+}
+
+/// Installs what `only`, or everything, needs and lacks.
+pub(crate) fn provision(only: Option<Part>) -> Result<(), ProvisionError> {
+    let missing = missing(only);
+    if !missing.is_empty() {
+        let packages = packages_of(&missing);
+        let what = missing.iter().map(|need| need.what).collect();
+        let Some(apt) = apt() else {
+            let why = "It is installed only on Debian and its kin, as root or with a sudo that asks nothing";
+            return Err(ProvisionError::Missing { what, packages, why });
+        };
+        install(apt, &packages)?;
+        let missing = self::missing(only);
+        if !missing.is_empty() {
+            let what = missing.iter().map(|need| need.what).collect();
+            let why = "apt installed its packages and it is still not found";
+            return Err(ProvisionError::Missing { what, packages: packages_of(&missing), why });
+        }
+    }
+    if only != Some(Part::Rust) {
+        check_node()?;
+    }
+    println!("all there");
+    Ok(())
+}
+
+fn missing(only: Option<Part>) -> Vec<&'static Need> {
+    NEEDS
+        .iter()
+        .filter(|need| (only.is_none() || need.part.is_none() || only == need.part) && !(need.is_met)())
+        .collect()
+}
+
+fn packages_of(needs: &[&'static Need]) -> Vec<&'static str> {
+    let mut packages: Vec<_> = needs.iter().flat_map(|need| need.packages).copied().collect();
+    packages.sort_unstable();
+    packages.dedup();
+    packages
+}
+
+/// The words before `apt-get` with which packages can be installed here, if they can be.
+fn apt() -> Option<&'static [&'static str]> {
+    if !Path::new("/etc/debian_version").exists() || !on_path("apt-get") {
+        None
+    } else if output("id", &["-u"]).is_ok_and(|out| out.stdout.trim_ascii() == b"0") {
+        Some(&[])
+    } else if succeeds("sudo", &["-n", "true"]) {
+        Some(&["sudo", "-n"])
+    } else {
+        None
+    }
+}
+
+fn install(prefix: &[&'static str], packages: &[&'static str]) -> Result<(), ProvisionError> {
+    println!("installing {}", packages.join(" "));
+    let quiet = ["env", "DEBIAN_FRONTEND=noninteractive", "apt-get", "--quiet"];
+    let update = [prefix, &quiet, &["update"]].concat();
+    let install = [prefix, &quiet, &["install", "--yes", "--no-install-recommends"], packages].concat();
+    for words in [update, install] {
+        let [program, arguments @ ..] = words.as_slice() else { continue };
+        let status = Command::new(program).args(arguments).status();
+        if !status.map_err(|error| ProvisionError::Start { program, error })?.success() {
+            return Err(ProvisionError::Apt { command: words.join(" ") });
+        }
+    }
+    Ok(())
+}
+
+fn check_node() -> Result<(), ProvisionError> {
+    let out =
+        output("node", &["--version"]).map_err(|error| ProvisionError::Start { program: "node", error })?;
+    let found = String::from_utf8_lossy(&out.stdout).trim().to_owned();
+    match node_major(&found) {
+        Some(major) if major >= NODE_MAJOR_MIN => Ok(()),
+        _ => Err(ProvisionError::OldNode { found }),
+    }
+}
+
+/// `v20.20.2` is 20.
+fn node_major(version: &str) -> Option<u32> {
+    version.strip_prefix('v')?.split('.').next()?.parse().ok()
+}
+
+fn on_path(program: &str) -> bool {
+    env::var_os("PATH")
+        .is_some_and(|path| env::split_paths(&path).any(|folder| folder.join(program).is_file()))
+}
+
+fn output(program: &str, arguments: &[&str]) -> io::Result<Output> {
+    Command::new(program).args(arguments).output()
+}
+
+fn succeeds(program: &str, arguments: &[&str]) -> bool {
+    output(program, arguments).is_ok_and(|out| out.status.success())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn node_versions_are_read() {
+        for (version, major) in [("v20.20.2", Some(20)), ("v8.1.0", Some(8)), ("", None), ("20.1", None)] {
+            assert_eq!(node_major(version), major, "{version}");
+        }
+    }
+
+    #[test]
+    fn what_is_missing_is_named_with_its_packages_once() {
+        let needs: Vec<_> = NEEDS.iter().filter(|need| need.what.contains("compiler")).collect();
+        let packages = packages_of(&[needs.clone(), needs].concat());
+        assert_eq!(packages, ["build-essential"]);
+        let error = ProvisionError::Missing { what: vec!["make"], packages, why: "Because" };
+        let expected = "missing: make. Because. On Debian or Ubuntu: apt-get install build-essential";
+        assert_eq!(error.to_string(), expected);
+    }
+
+    #[test]
+    fn programs_are_found_on_the_path() {
+        assert!(on_path("sh"));
+        assert!(!on_path("no-such-program-anywhere"));
+    }
+}
