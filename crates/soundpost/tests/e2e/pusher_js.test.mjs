@@ -123,16 +123,6 @@ describe('pusher-js', () => {
     assert.deepEqual((await inbox.next(named('secret'))).data, { pin: 1234 })
   })
 
-  test('cache channels: a newcomer gets the last event, or is told there is none', async () => {
-    const client = await connected('ada')
-    const { inbox } = await subscribed(client, 'cache-price')
-    await inbox.next(named('pusher:cache_miss'))
-    await application.sdk.trigger('cache-price', 'tick', { price: 1 })
-    await application.sdk.trigger('cache-price', 'tick', { price: 2 })
-    const late = await subscribed(await connected('ben'), 'cache-price')
-    assert.deepEqual((await late.inbox.next(named('tick'))).data, { price: 2 })
-  })
-
   test('an unknown key is refused with 4001 and the client stays away', async () => {
     const client = clients.pusher(server, { key: 'no-such-key' })
     const errors = new Inbox()
