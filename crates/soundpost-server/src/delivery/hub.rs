@@ -1,30 +1,31 @@
 //! A worker's hub: its connections, the channels they are on, and their deadlines. One thread owns it, so nothing here
 //! locks; what other workers must know goes through the directory.
 
+mod channels;
+mod deadlines;
+
 use std::{
     collections::HashSet,
+    io,
     sync::Arc,
-    task::Waker,
-    time::{Duration, Instant, SystemTime, UNIX_EPOCH},
+    task::{Context, Poll, Waker},
+    time::{Duration, Instant},
 };
 
 use foldhash::quality::RandomState;
 use soundpost_protocol::{
-    channel::ChannelName,
     close::CloseReason,
     connection::Connection,
-    presence::Member,
-    server_frame::{self, SubscriptionFailure},
+    server_frame,
     socket_id::SocketId,
     websocket::{Decoder, Frame, Role},
 };
 
 use super::{
-    ConnectionRef, Delivery, Joiner, Outlet, Queued, Slab, Wakes,
+    ConnectionRef, Delivery, Outlet, Queued, Slab,
     fan_out::{Batch, Lane},
-    membership::Joining,
     outlet::Sent,
-    subscribers::{Moved, Place, Subscriber, Subscribers},
+    subscribers::{Place, Subscribers},
     wheel::{Second, Wheel},
 };
 use crate::{
@@ -204,7 +205,7 @@ impl Hub {
     }
 
     /// Acts on what became of frames: wakes the task that flushes, cuts who is too slow, forgets who is gone.
-    pub(super) fn settle(&mut self, name: ConnectionRef, sent: &std::io::Result<Sent>) {
+    pub(super) fn settle(&mut self, name: ConnectionRef, sent: &io::Result<Sent>) {
         match sent {
             Ok(Sent::Whole) => {}
             Ok(Sent::Behind) => self.relieve(),
@@ -315,127 +316,6 @@ impl Hub {
         }
     }
 
-    /// Puts the connection's join on its way. Errors: see [`Delivery::join`].
-    pub fn join(
-        &mut self,
-        name: ConnectionRef,
-        channel: ChannelName,
-        member: Option<Arc<Member>>,
-    ) -> Result<(), SubscriptionFailure> {
-        let Some((app, joiner)) = self.joiner(name) else { return Ok(()) };
-        let members_max = app.app.limits.presence_members_max;
-        let joining = member.map(|member| Joining { member, joined_at: unix_milliseconds(), members_max });
-        self.tickets = self.tickets.wrapping_add(1);
-        let ticket = self.tickets;
-        let key = ChannelKey { app: app.index, name: channel };
-        let mut wakes = Wakes::new(&self.delivery.inboxes);
-        let key = self.delivery.join(joiner, key, ticket, joining, &mut wakes)?;
-        drop(wakes);
-        if let Some(seat) = self.seats.get_mut(name) {
-            seat.pending.push(Pending { ticket, key });
-        }
-        Ok(())
-    }
-
-    /// Asks for another `subscription_succeeded` on a channel the connection holds.
-    pub fn rejoin(
-        &mut self,
-        name: ConnectionRef,
-        channel: ChannelName,
-        member: Option<&Arc<Member>>,
-    ) -> Result<(), SubscriptionFailure> {
-        let Some((app, joiner)) = self.joiner(name) else { return Ok(()) };
-        let key = Arc::new(ChannelKey { app: app.index, name: channel });
-        self.delivery.rejoin(joiner, &key, member, &mut self.delivery.wakes())
-    }
-
-    /// Takes the connection off a channel, here and in the directory.
-    pub fn leave(&mut self, name: ConnectionRef, channel: ChannelName, member: Option<&Member>) {
-        let Some((app, joiner)) = self.joiner(name) else { return };
-        let key = ChannelKey { app: app.index, name: channel };
-        self.leave_channel(name, joiner, &key, member, &mut Wakes::new(&Arc::clone(&self.delivery).inboxes));
-    }
-
-    fn leave_all(&mut self, name: ConnectionRef) {
-        let Some((app, joiner)) = self.joiner(name) else { return };
-        let Some(connection) = self.seats.get_mut(name).and_then(|seat| seat.connection.as_mut()) else {
-            return;
-        };
-        let held: Vec<_> = connection.leave_all().collect();
-        let delivery = Arc::clone(&self.delivery);
-        let mut wakes = delivery.wakes();
-        for (channel, member) in held {
-            let key = ChannelKey { app: app.index, name: channel };
-            self.leave_channel(name, joiner, &key, member.as_deref(), &mut wakes);
-        }
-    }
-
-    fn leave_channel(
-        &mut self,
-        name: ConnectionRef,
-        joiner: Joiner,
-        key: &ChannelKey,
-        member: Option<&Member>,
-        wakes: &mut Wakes<'_>,
-    ) {
-        if let Some(seat) = self.seats.get_mut(name) {
-            if let Some(at) = seat.pending.iter().position(|pending| *pending.key == *key) {
-                seat.pending.swap_remove(at);
-            } else if let Some(channel) = self.subscribers.find(key)
-                && let Some(at) = seat.places.iter().position(|place| place.channel == channel)
-            {
-                let place = seat.places.swap_remove(at);
-                if let Some(moved) = self.subscribers.leave(place) {
-                    tell(&mut self.seats, moved);
-                }
-            }
-        }
-        self.delivery.leave(joiner, key, member.map(|member| &member.user_id), wakes);
-    }
-
-    /// The join has come up in the inbox: if it is still wanted, the connection hears the channel from now on.
-    /// Gives back what to tell the client.
-    pub(super) fn enter(&mut self, name: ConnectionRef, ticket: u32) -> Option<Frame> {
-        let seat = self.seats.get_mut(name)?;
-        let at = seat.pending.iter().position(|pending| pending.ticket == ticket)?;
-        let Pending { key, .. } = seat.pending.swap_remove(at);
-        if seat.pending.is_empty() {
-            seat.pending = Vec::new();
-        }
-        let (roster_version, frame) = self.success(&key)?;
-        let place = self.subscribers.enter(&key, Subscriber { connection: name, roster_version });
-        let seat = self.seats.get_mut(name)?;
-        if seat.places.is_empty() {
-            seat.places = Vec::with_capacity(1);
-        }
-        seat.places.push(place);
-        Some(frame)
-    }
-
-    /// The repeated join has come up: gives back what to tell the client, if it still holds the channel.
-    pub(super) fn enter_again(&mut self, name: ConnectionRef, key: &ChannelKey) -> Option<Frame> {
-        let channel = self.subscribers.find(key)?;
-        let place = *self.seats.get(name)?.places.iter().find(|place| place.channel == channel)?;
-        let (roster_version, frame) = self.success(key)?;
-        self.subscribers.renew(place, roster_version);
-        Some(frame)
-    }
-
-    fn success(&self, key: &ChannelKey) -> Option<(u64, Frame)> {
-        if key.name.kind().is_presence() {
-            self.delivery.directory.roster_frame(key)
-        } else {
-            Some((0, server_frame::subscription_succeeded(&key.name)))
-        }
-    }
-
-    fn joiner(&self, name: ConnectionRef) -> Option<(Arc<RunningApp>, Joiner)> {
-        let seat = self.seats.get(name)?;
-        let socket_id = seat.connection.as_ref()?.socket_id();
-        let app = seat.app.clone()?;
-        Some((app, Joiner { worker: self.worker, connection: name, socket_id }))
-    }
-
     /// The local connection with this public name.
     pub(super) fn find(&self, socket_id: SocketId) -> Option<ConnectionRef> {
         let (worker, name) = ConnectionRef::of(socket_id);
@@ -443,82 +323,16 @@ impl Hub {
         (worker == self.worker && connection.socket_id() == socket_id).then_some(name)
     }
 
-    /// After a delivery: closes the gaps that leaves have left.
-    pub(super) fn close_gaps(&mut self) {
-        let seats = &mut self.seats;
-        self.subscribers.end_delivery(|moved| tell(seats, moved));
-    }
-
-    /// Files the connection for its next deadline, unless it is filed for that time or sooner.
-    pub fn refile(&mut self, name: ConnectionRef) {
-        let Some(seat) = self.seats.get_mut(name) else { return };
-        let Some(deadline) = seat.deadline() else { return };
-        let second = whole_seconds(deadline.saturating_duration_since(self.began_at)).saturating_add(1);
-        if second < seat.filed {
-            seat.filed = self.wheel.file(name, second);
-        }
-    }
-
-    /// The connections whose deadline may have come by `now`; each has to be filed again or ended.
-    pub fn due(&mut self, now: Instant) -> Vec<ConnectionRef> {
-        let second = whole_seconds(now.saturating_duration_since(self.began_at));
-        let mut due = Vec::new();
-        while let Some((second, names)) = self.wheel.turn(second) {
-            for name in names {
-                // One that was filed again for a sooner time has been looked at then.
-                if let Some(seat) = self.seats.get_mut(name).filter(|seat| seat.filed == second) {
-                    seat.filed = Second::MAX;
-                    due.push(name);
-                }
-            }
-        }
-        due
-    }
-
-    /// Ends a connection that takes nothing, or that has lingered long enough; true if it is gone.
-    pub fn expire(&mut self, name: ConnectionRef, now: Instant) -> bool {
-        let Some(seat) = self.seats.get(name) else { return true };
-        if seat.outlet.stalled_since().is_some_and(|since| since + STALL_MAX <= now) {
-            self.cut(name, CloseReason::SlowConsumer);
-            return true;
-        }
-        if seat.closing.is_some_and(|closing| closing.until <= now) {
-            self.remove(name, CloseReason::ClientLeft);
-            return true;
-        }
-        false
-    }
-
     /// Writes what waits for this client as far as its socket takes it.
-    pub fn poll_flush(
-        &mut self,
-        name: ConnectionRef,
-        cx: &mut std::task::Context<'_>,
-    ) -> std::task::Poll<std::io::Result<()>> {
-        let Some(seat) = self.seats.get_mut(name) else { return std::task::Poll::Ready(Ok(())) };
+    pub fn poll_flush(&mut self, name: ConnectionRef, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        let Some(seat) = self.seats.get_mut(name) else { return Poll::Ready(Ok(())) };
         if !seat.is_blocked() {
-            return std::task::Poll::Ready(Ok(()));
+            return Poll::Ready(Ok(()));
         }
         let flushed = seat.outlet.poll_flush(cx);
-        if matches!(flushed, std::task::Poll::Ready(Ok(()))) {
+        if matches!(flushed, Poll::Ready(Ok(()))) {
             self.unblocked(name);
         }
         flushed
     }
-}
-
-fn tell(seats: &mut Slab<Seat>, moved: Moved) {
-    let Some(seat) = seats.get_mut(moved.connection) else { return };
-    if let Some(place) = seat.places.iter_mut().find(|place| place.channel == moved.to.channel) {
-        *place = moved.to;
-    }
-}
-
-fn whole_seconds(duration: Duration) -> Second {
-    Second::try_from(duration.as_secs()).unwrap_or(Second::MAX - 1)
-}
-
-fn unix_milliseconds() -> u64 {
-    let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
-    u64::try_from(since.as_millis()).unwrap_or(u64::MAX)
 }

@@ -1,0 +1,167 @@
+//! The channels of a hub's connections: joins on their way and come up, repeated ones, leaves.
+
+use std::{
+    sync::Arc,
+    time::{SystemTime, UNIX_EPOCH},
+};
+
+use soundpost_protocol::{
+    channel::ChannelName,
+    presence::Member,
+    server_frame::{self, SubscriptionFailure},
+    websocket::Frame,
+};
+
+use super::{Hub, Pending, Seat};
+use crate::{
+    apps::{ChannelKey, RunningApp},
+    delivery::{
+        ConnectionRef, Joiner, Joining, Slab, Wakes,
+        subscribers::{Moved, Subscriber},
+    },
+};
+
+impl Hub {
+    /// Puts the connection's join on its way. Errors: see [`Delivery::join`].
+    pub fn join(
+        &mut self,
+        name: ConnectionRef,
+        channel: ChannelName,
+        member: Option<Arc<Member>>,
+    ) -> Result<(), SubscriptionFailure> {
+        let Some((app, joiner)) = self.joiner(name) else { return Ok(()) };
+        let members_max = app.app.limits.presence_members_max;
+        let joining = member.map(|member| Joining { member, joined_at: unix_milliseconds(), members_max });
+        self.tickets = self.tickets.wrapping_add(1);
+        let ticket = self.tickets;
+        let key = ChannelKey { app: app.index, name: channel };
+        let mut wakes = Wakes::new(&self.delivery.inboxes);
+        let key = self.delivery.join(joiner, key, ticket, joining, &mut wakes)?;
+        drop(wakes);
+        if let Some(seat) = self.seats.get_mut(name) {
+            seat.pending.push(Pending { ticket, key });
+        }
+        Ok(())
+    }
+
+    /// Asks for another `subscription_succeeded` on a channel the connection holds.
+    pub fn rejoin(
+        &mut self,
+        name: ConnectionRef,
+        channel: ChannelName,
+        member: Option<&Arc<Member>>,
+    ) -> Result<(), SubscriptionFailure> {
+        let Some((app, joiner)) = self.joiner(name) else { return Ok(()) };
+        let key = Arc::new(ChannelKey { app: app.index, name: channel });
+        self.delivery.rejoin(joiner, &key, member, &mut self.delivery.wakes())
+    }
+
+    /// Takes the connection off a channel, here and in the directory.
+    pub fn leave(&mut self, name: ConnectionRef, channel: ChannelName, member: Option<&Member>) {
+        let Some((app, joiner)) = self.joiner(name) else { return };
+        let key = ChannelKey { app: app.index, name: channel };
+        self.leave_channel(name, joiner, &key, member, &mut Wakes::new(&Arc::clone(&self.delivery).inboxes));
+    }
+
+    pub(super) fn leave_all(&mut self, name: ConnectionRef) {
+        let Some((app, joiner)) = self.joiner(name) else { return };
+        let Some(connection) = self.seats.get_mut(name).and_then(|seat| seat.connection.as_mut()) else {
+            return;
+        };
+        let held: Vec<_> = connection.leave_all().collect();
+        let delivery = Arc::clone(&self.delivery);
+        let mut wakes = delivery.wakes();
+        for (channel, member) in held {
+            let key = ChannelKey { app: app.index, name: channel };
+            self.leave_channel(name, joiner, &key, member.as_deref(), &mut wakes);
+        }
+    }
+
+    fn leave_channel(
+        &mut self,
+        name: ConnectionRef,
+        joiner: Joiner,
+        key: &ChannelKey,
+        member: Option<&Member>,
+        wakes: &mut Wakes<'_>,
+    ) {
+        if let Some(seat) = self.seats.get_mut(name) {
+            if let Some(at) = seat.pending.iter().position(|pending| *pending.key == *key) {
+                seat.pending.swap_remove(at);
+            } else if let Some(channel) = self.subscribers.find(key)
+                && let Some(at) = seat.places.iter().position(|place| place.channel == channel)
+            {
+                let place = seat.places.swap_remove(at);
+                if let Some(moved) = self.subscribers.leave(place) {
+                    tell(&mut self.seats, moved);
+                }
+            }
+        }
+        self.delivery.leave(joiner, key, member.map(|member| &member.user_id), wakes);
+    }
+
+    /// The join has come up in the inbox: if it is still wanted, the connection hears the channel from now on.
+    /// Gives back what to tell the client.
+    pub(in crate::delivery) fn enter(&mut self, name: ConnectionRef, ticket: u32) -> Option<Frame> {
+        let seat = self.seats.get_mut(name)?;
+        let at = seat.pending.iter().position(|pending| pending.ticket == ticket)?;
+        let Pending { key, .. } = seat.pending.swap_remove(at);
+        if seat.pending.is_empty() {
+            seat.pending = Vec::new();
+        }
+        let (roster_version, frame) = self.success(&key)?;
+        let place = self.subscribers.enter(&key, Subscriber { connection: name, roster_version });
+        let seat = self.seats.get_mut(name)?;
+        if seat.places.is_empty() {
+            seat.places = Vec::with_capacity(1);
+        }
+        seat.places.push(place);
+        Some(frame)
+    }
+
+    /// The repeated join has come up: gives back what to tell the client, if it still holds the channel.
+    pub(in crate::delivery) fn enter_again(
+        &mut self,
+        name: ConnectionRef,
+        key: &ChannelKey,
+    ) -> Option<Frame> {
+        let channel = self.subscribers.find(key)?;
+        let place = *self.seats.get(name)?.places.iter().find(|place| place.channel == channel)?;
+        let (roster_version, frame) = self.success(key)?;
+        self.subscribers.renew(place, roster_version);
+        Some(frame)
+    }
+
+    fn success(&self, key: &ChannelKey) -> Option<(u64, Frame)> {
+        if key.name.kind().is_presence() {
+            self.delivery.directory.roster_frame(key)
+        } else {
+            Some((0, server_frame::subscription_succeeded(&key.name)))
+        }
+    }
+
+    fn joiner(&self, name: ConnectionRef) -> Option<(Arc<RunningApp>, Joiner)> {
+        let seat = self.seats.get(name)?;
+        let socket_id = seat.connection.as_ref()?.socket_id();
+        let app = seat.app.clone()?;
+        Some((app, Joiner { worker: self.worker, connection: name, socket_id }))
+    }
+
+    /// After a delivery: closes the gaps that leaves have left.
+    pub(in crate::delivery) fn close_gaps(&mut self) {
+        let seats = &mut self.seats;
+        self.subscribers.end_delivery(|moved| tell(seats, moved));
+    }
+}
+
+fn tell(seats: &mut Slab<Seat>, moved: Moved) {
+    let Some(seat) = seats.get_mut(moved.connection) else { return };
+    if let Some(place) = seat.places.iter_mut().find(|place| place.channel == moved.to.channel) {
+        *place = moved.to;
+    }
+}
+
+fn unix_milliseconds() -> u64 {
+    let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+    u64::try_from(since.as_millis()).unwrap_or(u64::MAX)
+}
