@@ -9,6 +9,7 @@ pub mod apps;
 pub mod config;
 pub mod delivery;
 pub mod drain;
+mod faults;
 pub mod http;
 pub mod memory;
 pub mod metrics;

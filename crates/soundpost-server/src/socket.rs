@@ -29,6 +29,7 @@ use crate::{
     adapter::Broadcast,
     apps::{ChannelKey, QuotaPlace, RunningApp},
     delivery::{Arrival, ConnectionRef, Hub, Outlet},
+    faults,
     metrics::ClientEventResult,
 };
 
@@ -221,6 +222,7 @@ fn next_message(
         Ok(None) => return false,
         Ok(Some(Message::Text(text))) => {
             log_received(connection, text);
+            faults::strike(text.as_bytes());
             connection.step(now, Input::Text(text), effects);
         }
         Ok(Some(Message::Ping(payload))) => connection.step(now, Input::Ping(payload), effects),

@@ -212,3 +212,6 @@ async fn drain(sockets: Rc<Sockets>, window: Duration) {
         tokio::time::sleep(DRAIN_STEP).await;
     }
 }
+
+#[cfg(test)]
+mod tests;

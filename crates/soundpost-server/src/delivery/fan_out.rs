@@ -9,6 +9,7 @@ use soundpost_protocol::websocket::Frame;
 use tracing::debug;
 
 use super::{ConnectionRef, Hub, Item, subscribers::LocalChannel};
+use crate::faults;
 
 /// After so many writes a slice ends ...
 const SLICE_WRITES: usize = 256;
@@ -102,6 +103,7 @@ impl Hub {
 
     /// Carries an item on for a slice; true when all its recipients have it.
     pub fn deliver_slice(&mut self, item: &mut Delivering) -> bool {
+        faults::strike(item.frame.payload());
         if item.at_once { self.write_slice(item) } else { self.list_slice(item) }
     }
 

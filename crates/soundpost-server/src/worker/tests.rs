@@ -1,0 +1,137 @@
+//! What a worker survives. What clients see otherwise is tested from outside.
+
+use std::{
+    io::{Read, Write},
+    net::{TcpListener, TcpStream as Client},
+};
+
+use soundpost_protocol::{
+    app::{App, AppId, AppKey, AppSecret, ClientEvents},
+    presence::NodeId,
+    websocket::{Decoder, Message, Opcode, Role, client_frame},
+};
+
+use super::*;
+use crate::{
+    apps::{Apps, Quota},
+    delivery::{Delivery, Queued},
+    faults::FAULT,
+};
+
+struct Stage {
+    node: Arc<Node>,
+    worker: Worker,
+    runtime: tokio::runtime::Runtime,
+}
+
+impl Stage {
+    fn new() -> Self {
+        let mut app =
+            App::new(AppId::parse("app").unwrap(), AppKey::parse("key").unwrap(), AppSecret::new("secret"));
+        app.client_events = ClientEvents::All;
+        app.client_events_on_public = true;
+        let delivery = Arc::new(Delivery::new(1, NodeId(1)));
+        let queued = Queued::new(1 << 20, 1 << 30);
+        let node = Arc::new(Node::new(Apps::new(vec![app], 1), delivery, queued, Quota::new(None)));
+        let worker = Worker::start(WorkerId(0), Arc::clone(&node)).unwrap();
+        let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
+        Self { node, worker, runtime }
+    }
+
+    fn connect(&self) -> Guest {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let mut stream = Client::connect(listener.local_addr().unwrap()).unwrap();
+        stream.set_read_timeout(Some(Duration::from_secs(10))).unwrap();
+        let (accepted, _) = listener.accept().unwrap();
+        accepted.set_nonblocking(true).unwrap();
+        self.runtime.block_on(self.worker.hand_over(accepted));
+        stream
+            .write_all(
+                b"GET /app/key HTTP/1.1\r\nhost: x\r\nconnection: upgrade\r\nupgrade: websocket\r\n\
+                  sec-websocket-version: 13\r\nsec-websocket-key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n",
+            )
+            .unwrap();
+        let mut head = Vec::new();
+        while !head.ends_with(b"\r\n\r\n") {
+            let mut byte = [0];
+            stream.read_exact(&mut byte).unwrap();
+            head.push(byte[0]);
+        }
+        let mut guest = Guest { stream, decoder: Decoder::new(Role::Client), bytes: Vec::new() };
+        assert!(guest.hear().contains("connection_established"));
+        guest
+    }
+}
+
+struct Guest {
+    stream: Client,
+    decoder: Decoder,
+    bytes: Vec<u8>,
+}
+
+impl Guest {
+    fn say(&mut self, text: &str) {
+        self.stream.write_all(&client_frame(Opcode::Text, text.as_bytes(), [1, 2, 3, 4])).unwrap();
+    }
+
+    fn subscribe(&mut self, channel: &str) {
+        self.say(&format!(r#"{{"event":"pusher:subscribe","data":{{"channel":"{channel}"}}}}"#));
+        assert!(self.hear().contains("subscription_succeeded"));
+    }
+
+    /// The next message, as text; `close CODE` for the last.
+    fn hear(&mut self) -> String {
+        loop {
+            let mut rest = &mut self.bytes[..];
+            let before = rest.len();
+            let heard = match self.decoder.next(&mut rest, 1 << 20).unwrap() {
+                Some(Message::Text(text)) => Some(text.to_owned()),
+                Some(Message::Close(close)) => Some(format!("close {}", close.map_or(0, |(code, _)| code))),
+                other => other.map(|other| format!("{other:?}")),
+            };
+            let used = before - rest.len();
+            self.bytes.drain(..used);
+            if let Some(heard) = heard {
+                return heard;
+            }
+            let mut more = [0; 4096];
+            let count = self.stream.read(&mut more).unwrap();
+            assert!(count > 0, "the connection ended");
+            self.bytes.extend_from_slice(&more[..count]);
+        }
+    }
+}
+
+#[test]
+fn a_panic_ends_the_connection_it_happened_in_and_frees_its_places() {
+    let stage = Stage::new();
+    let mut neighbour = stage.connect();
+    neighbour.subscribe("news");
+    let mut unlucky = stage.connect();
+    unlucky.subscribe("news");
+    unlucky.say(FAULT);
+    assert_eq!(unlucky.hear(), "close 1011");
+    neighbour.say(r#"{"event":"pusher:ping"}"#);
+    assert!(neighbour.hear().contains("pusher:pong"));
+    let app = &stage.node.apps.all()[0];
+    assert_eq!(app.quota.open(), 1);
+    let key = crate::apps::ChannelKey {
+        app: app.index,
+        name: soundpost_protocol::channel::ChannelName::parse("news", &app.app.limits).unwrap(),
+    };
+    assert_eq!(stage.node.delivery.directory.counts(&key).unwrap().subscriptions, 1);
+}
+
+#[test]
+fn a_panic_in_an_item_of_the_inbox_costs_that_item_alone() {
+    let stage = Stage::new();
+    let (mut sender, mut receiver) = (stage.connect(), stage.connect());
+    receiver.subscribe("news");
+    // The fault stands in the name of the event that is delivered, so it strikes on the way out; what asks for it is
+    // escaped on the way in.
+    let escaped = FAULT.replace('a', "\\u0061");
+    for event in [format!("client-{escaped}"), "client-after".to_owned()] {
+        sender.say(&format!(r#"{{"event":"{event}","channel":"news","data":1}}"#));
+    }
+    assert_eq!(receiver.hear(), r#"{"event":"client-after","channel":"news","data":1}"#);
+}
