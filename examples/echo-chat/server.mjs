@@ -136,7 +136,7 @@ const listener = http.createServer(async (request, response) => {
     response.writeHead(200, { 'Content-Type': type, 'Cache-Control': 'no-store' }).end(body)
   } catch (error) {
     const status = error instanceof Refusal ? error.status : 502
-    if (status === 502) console.error(`soundpost at ${soundpost.host}:${soundpost.port}: ${error.body ?? error.error ?? error}`)
+    if (status === 502) console.error(`soundpost at ${soundpost.host}:${soundpost.port}: ${error.body ?? error.error?.code ?? error.message}`)
     const text = status === 502 ? 'The broadcast server cannot be reached.' : error.message
     response.writeHead(status, { 'Content-Type': 'text/plain; charset=utf-8' }).end(text)
   }
