@@ -7,6 +7,7 @@ import { mkdtempSync, rmSync, writeFileSync } from 'node:fs'
 import { readFile } from 'node:fs/promises'
 import http from 'node:http'
 import { createRequire } from 'node:module'
+import net from 'node:net'
 import { tmpdir } from 'node:os'
 import path from 'node:path'
 import readline from 'node:readline'
@@ -64,12 +65,12 @@ export class Inbox {
   }
 
   /** Takes the first item that matches, waiting for it if need be; items before it stay. */
-  next(match = () => true, what = 'such item') {
+  next(match = () => true, what = 'such item', milliseconds = DEADLINE) {
     const index = this.#items.findIndex(match)
     if (index >= 0) return Promise.resolve(this.#items.splice(index, 1)[0])
     const found = new Promise((resolve) => this.#waiting.push({ match, resolve }))
     const seen = () => `${what}; seen ${JSON.stringify(this.#items)}`
-    return within(found, what).catch(() => Promise.reject(new Error(`no ${seen()}`)))
+    return within(found, what, milliseconds).catch(() => Promise.reject(new Error(`no ${seen()}`)))
   }
 
   /** What came and was not taken. */
@@ -136,6 +137,36 @@ export async function startServer({ port = 0, env = {}, config } = {}) {
   const program = await startProgram(BINARY, args, { cwd, env, found })
   program.gone.then(() => rmSync(cwd, { recursive: true, force: true }))
   return Object.assign(program, { port: Number(program.value) })
+}
+
+/**
+ * A proxy as in front of most servers: it takes connections at any time and holds them until the server is there.
+ * Without it, what a client sees of a restart is luck: pusher-js comes back at once from 4200, but only after 15
+ * seconds (its strategy's timer) from a port on which nobody listens.
+ */
+export async function startFront({ port }) {
+  const open = new Set()
+  const front = net.createServer((client) => {
+    open.add(client)
+    client.on('close', () => open.delete(client)).on('error', () => client.destroy())
+    const connect = () => {
+      if (client.destroyed) return
+      const backend = net.connect(port, '127.0.0.1')
+      backend.once('connect', () => {
+        client.pipe(backend).pipe(client)
+        client.once('close', () => backend.destroy())
+      })
+      backend.once('error', ({ code }) => (code === 'ECONNREFUSED' ? setTimeout(connect, 50) : client.destroy()))
+    }
+    connect()
+  })
+  front.listen(0, '127.0.0.1')
+  await once(front, 'listening')
+  const stop = () => {
+    open.forEach((client) => client.destroy())
+    return new Promise((resolve) => front.close(resolve))
+  }
+  return { port: front.address().port, stop }
 }
 
 /** The npm `pusher` server SDK, pointed at the server. */
