@@ -244,6 +244,20 @@ pub struct App {
     pub ping_interval: Duration,
     /// Silence after that ping until the connection closes with 4201.
     pub pong_timeout: Duration,
+    /// A connection must be signed in or on a channel that needs a signature so long after it opened; `None`: never.
+    pub authorized_timeout: Option<Duration>,
+    /// Tell users who is online of those they watch.
+    pub watchlists: bool,
+    /// Tell subscribers how many they are, except on presence channels.
+    pub subscription_count: bool,
+    /// Ending a user's connections includes those that only are on presence channels as that user.
+    pub terminate_presence: bool,
+    /// A user who has left a presence channel and comes back within this time was never gone; zero: off.
+    pub presence_leave_hold: Duration,
+    /// How long a cache channel keeps its last event.
+    pub cache_ttl: Duration,
+    /// Bytes of the events that all cache channels of the app keep together.
+    pub cache_bytes_max: usize,
     /// Largest distance of `auth_timestamp` from the server's clock; `None`: not checked.
     pub timestamp_window: Option<Duration>,
     /// Answer 400 to an `info` attribute that does not apply, as Pusher does, instead of leaving it out.
@@ -270,6 +284,13 @@ impl App {
             activity_timeout: Duration::from_secs(30),
             ping_interval: Duration::from_secs(60),
             pong_timeout: Duration::from_secs(30),
+            authorized_timeout: None,
+            watchlists: true,
+            subscription_count: false,
+            terminate_presence: true,
+            presence_leave_hold: Duration::ZERO,
+            cache_ttl: Duration::from_secs(1800),
+            cache_bytes_max: 64 << 20,
             timestamp_window: Some(Duration::from_secs(600)),
             strict_info: false,
             limits: Limits::default(),

@@ -62,7 +62,22 @@ pub fn channel_auth_is_valid(
     channel_data: Option<&str>,
     auth: &str,
 ) -> bool {
-    let signed = channel_string(socket_id, channel, channel_data);
+    is_valid(app, &channel_string(socket_id, channel, channel_data), auth)
+}
+
+/// The auth string that signs `socket_id` in: `KEY:hex(hmac(socket_id::user::user_data))`.
+pub fn user_auth(app: &App, socket_id: SocketId, user_data: &str) -> String {
+    let signed = format!("{socket_id}::user::{user_data}");
+    format!("{}:{}", app.key, sign(&app.secret, &[signed.as_bytes()]))
+}
+
+/// Whether `auth` signs `socket_id` in. `user_data` is taken byte for byte as it was received.
+pub fn user_auth_is_valid(app: &App, socket_id: SocketId, user_data: &str, auth: &str) -> bool {
+    let signed = format!("{socket_id}::user::{user_data}");
+    is_valid(app, &signed, auth)
+}
+
+fn is_valid(app: &App, signed: &str, auth: &str) -> bool {
     auth.split_once(':')
         .is_some_and(|(key, mac)| key == app.key.as_str() && verify(&app.secret, &[signed.as_bytes()], mac))
 }
@@ -145,6 +160,30 @@ mod tests {
             let auth = format!("{}:{mac}", app.key);
             assert_eq!(channel_auth(app, socket_id, &name, data), auth);
             assert!(channel_auth_is_valid(app, socket_id, &name, data, &auth), "{channel}");
+        }
+    }
+
+    #[test]
+    fn sign_in_signatures_match_the_published_vectors() {
+        for (app, socket_id, data, mac) in [
+            (
+                app("278d425bdf160c739803", "7ad3773142a6692b25b8"),
+                "1234.1234",
+                r#"{"id":"12345"}"#,
+                "4708d583dada6a56435fb8bc611c77c359a31eebde13337c16ab43aa6de336ba",
+            ),
+            (
+                app("soundpost-key", "soundpost-secret"),
+                "123456789.987654321",
+                r#"{"id":"42","user_info":{"name":"Zoe"},"watchlist":["7","8"]}"#,
+                "90eb543f31597b9c185b5ddc5ca0d3d479d9eacab9c38792f03bc136434f981d",
+            ),
+        ] {
+            let socket_id = SocketId::parse(socket_id).unwrap();
+            let auth = format!("{}:{mac}", app.key);
+            assert_eq!(user_auth(&app, socket_id, data), auth);
+            assert!(user_auth_is_valid(&app, socket_id, data, &auth));
+            assert!(!user_auth_is_valid(&app, socket_id, "{}", &auth));
         }
     }
 

@@ -78,6 +78,11 @@ impl ChannelName {
         &self.0
     }
 
+    /// The user whose events a `#server-to-user-` channel carries.
+    pub fn user_id(&self) -> Option<&str> {
+        self.0.strip_prefix(SERVER_TO_USER)
+    }
+
     /// What the prefix asks for.
     pub fn kind(&self) -> ChannelKind {
         use ChannelKind::*;

@@ -23,6 +23,8 @@ pub enum ClientFrame<'a> {
         /// As sent, unchecked.
         channel: Cow<'a, str>,
     },
+    /// `{"event":"pusher:signin","data":{"auth":"key:mac","user_data":"{…}"}}`
+    SignIn(SignIn<'a>),
     /// `{"event":"client-…","channel":"c","data":…}`
     ClientEvent(ClientEvent<'a>),
     /// An event of some other name: ignored without an answer, as all servers of the family do.
@@ -41,6 +43,17 @@ pub struct Subscribe<'a> {
     /// The very string that was signed.
     #[serde(borrow, default)]
     pub channel_data: Option<Cow<'a, str>>,
+}
+
+/// The data of a `pusher:signin`.
+#[derive(Debug, Deserialize)]
+pub struct SignIn<'a> {
+    /// `KEY:hex`
+    #[serde(borrow)]
+    pub auth: Cow<'a, str>,
+    /// The very string that was signed.
+    #[serde(borrow)]
+    pub user_data: Cow<'a, str>,
 }
 
 /// A client event as sent.
@@ -94,6 +107,7 @@ impl<'a> ClientFrame<'a> {
             "pusher:subscribe" => parse_data(data, serde_json::from_str).map(Self::Subscribe),
             "pusher:unsubscribe" => parse_data(data, serde_json::from_str)
                 .map(|Unsubscribe { channel }| Self::Unsubscribe { channel }),
+            "pusher:signin" => parse_data(data, serde_json::from_str).map(Self::SignIn),
             name if name.starts_with("pusher:") => Err(Refusal::InvalidMessage),
             name if name.starts_with("client-") => {
                 let channel = envelope.channel.map(RawValue::get).unwrap_or_default();
@@ -142,6 +156,14 @@ impl<'a> Owned<'a> for Subscribe<'a> {
     }
 }
 
+impl<'a> Owned<'a> for SignIn<'a> {
+    fn from_inner(inner: &str) -> serde_json::Result<Self> {
+        let owned = |text: Cow<'_, str>| Cow::Owned(text.into_owned());
+        serde_json::from_str::<SignIn<'_>>(inner)
+            .map(|sign_in| Self { auth: owned(sign_in.auth), user_data: owned(sign_in.user_data) })
+    }
+}
+
 impl<'a> Owned<'a> for Unsubscribe<'a> {
     fn from_inner(inner: &str) -> serde_json::Result<Self> {
         serde_json::from_str::<Unsubscribe<'_>>(inner)
@@ -159,6 +181,7 @@ mod tests {
             Ok(ClientFrame::Subscribe(s)) => {
                 format!("subscribe {} {:?} {:?}", s.channel, s.auth, s.channel_data)
             }
+            Ok(ClientFrame::SignIn(s)) => format!("sign in {} {}", s.auth, s.user_data),
             Ok(ClientFrame::ClientEvent(e)) => format!("{} on {} with {:?}", e.event, e.channel, e.data),
             Ok(other) => format!("{other:?}"),
         }
@@ -193,6 +216,10 @@ mod tests {
             ),
             (r#"{"event":"client-x","channel":"private-chat"}"#, "client-x on private-chat with None"),
             (r#"{"event":"client-x","channel":"c","data":null}"#, r#"client-x on c with Some("null")"#),
+            (
+                r#"{"event":"pusher:signin","data":{"auth":"k:m","user_data":"{\"id\":\"42\"}"}}"#,
+                r#"sign in k:m {"id":"42"}"#,
+            ),
             (r#"{"event":"something","data":[1]}"#, "Other"),
         ] {
             assert_eq!(shown(text), expected, "{text}");
@@ -225,6 +252,9 @@ mod tests {
             r#"{"event":"pusher:subscribe","data":{"channel":null}}"#,
             r#"{"event":"pusher:subscribe","data":{"channel":"c","auth":7}}"#,
             r#"{"event":"pusher:unsubscribe","data":{"channel":["c"]}}"#,
+            r#"{"event":"pusher:signin","data":{}}"#,
+            r#"{"event":"pusher:signin","data":{"auth":"k:m"}}"#,
+            r#"{"event":"pusher:signin","data":{"auth":"k:m","user_data":{"id":"42"}}}"#,
             r#"{"event":"client-x","data":{}}"#,
             r#"{"event":"client-x","channel":7,"data":{}}"#,
             nested.as_str(),

@@ -20,6 +20,10 @@ pub enum CloseReason {
     UnsupportedProtocol,
     /// The page's origin is not in `allowed_origins`.
     OriginNotAllowed,
+    /// Neither signed in nor on a channel that needs a signature in time.
+    NotAuthorized,
+    /// The application ended the user's connections over the HTTP API.
+    Terminated,
     /// This node is full or about to stop; another may have room.
     OverCapacity,
     /// The client does not read what it is sent.
@@ -48,7 +52,7 @@ pub enum CloseReason {
 
 impl CloseReason {
     /// Every reason.
-    pub const ALL: [Self; 19] = [
+    pub const ALL: [Self; 21] = [
         Self::TlsOnly,
         Self::UnknownApp,
         Self::AppDisabled,
@@ -56,6 +60,8 @@ impl CloseReason {
         Self::UnknownPath,
         Self::UnsupportedProtocol,
         Self::OriginNotAllowed,
+        Self::NotAuthorized,
+        Self::Terminated,
         Self::OverCapacity,
         Self::SlowConsumer,
         Self::RateLimit,
@@ -80,6 +86,8 @@ impl CloseReason {
             Self::UnknownPath => (4005, "Path not found"),
             Self::UnsupportedProtocol => (4007, "Unsupported protocol version"),
             Self::OriginNotAllowed => (4009, "Origin not allowed"),
+            Self::NotAuthorized => (4009, "Connection not authorized within timeout"),
+            Self::Terminated => (4009, "Connection terminated by the application"),
             Self::OverCapacity => (4100, "Over capacity"),
             Self::SlowConsumer => (4100, "Messages are read too slowly"),
             Self::RateLimit => (4100, "Rate limit exceeded"),
@@ -105,6 +113,8 @@ impl CloseReason {
             Self::UnknownPath => "unknown_path",
             Self::UnsupportedProtocol => "unsupported_protocol",
             Self::OriginNotAllowed => "origin_not_allowed",
+            Self::NotAuthorized => "not_authorized",
+            Self::Terminated => "terminated",
             Self::OverCapacity => "over_capacity",
             Self::SlowConsumer => "slow_consumer",
             Self::RateLimit => "rate_limit",
@@ -133,6 +143,10 @@ pub enum Refusal {
     InvalidMessage,
     /// A bad signature, or a client event from a connection that is not subscribed.
     Unauthorized,
+    /// A sign-in as another user than the one signed in already.
+    OtherUser,
+    /// More users to watch than a watchlist holds; the first of them are watched.
+    WatchlistTooLong,
     /// A client event above the rate.
     RateLimit,
     /// The app takes no client events.
@@ -147,6 +161,8 @@ impl Refusal {
         match self {
             Self::InvalidMessage => (4200, "Invalid message format"),
             Self::Unauthorized => (4009, "Connection is unauthorized"),
+            Self::OtherUser => (4009, "Connection is signed in as another user"),
+            Self::WatchlistTooLong => (4302, "Watchlist is too long: only the first 100 users are watched"),
             Self::RateLimit => (4301, "Rate limit exceeded"),
             Self::ClientEventsOff => (4301, "The app does not have client messaging enabled."),
             Self::ClientEvent(text) => (4301, text),

@@ -9,13 +9,14 @@ use crate::{
     app::{App, ClientEvents, JSON_DEPTH_MAX},
     auth,
     channel::{ChannelKind, ChannelName},
-    client_frame::{ClientEvent, ClientFrame, Subscribe},
+    client_frame::{ClientEvent, ClientFrame, SignIn, Subscribe},
     close::{CloseReason, Refusal},
     json,
     presence::Member,
     rate::{Bucket, Window},
     server_frame::{self, SubscriptionFailure},
     socket_id::SocketId,
+    user::User,
     websocket::Frame,
 };
 
@@ -66,6 +67,8 @@ pub enum Effect {
         /// The event, encoded.
         frame: Frame,
     },
+    /// The client is signed in, or again with another watchlist: its answer is sent already.
+    SignIn(Arc<User>),
     /// Send the reason and a close frame, then end the connection.
     Close(CloseReason),
 }
@@ -137,6 +140,9 @@ pub struct Connection {
     /// Sorted by channel.
     subscriptions: Vec<Subscription>,
     rates: Option<Box<Rates>>,
+    user: Option<Arc<User>>,
+    /// Until when it has to sign in or join a channel that needs a signature, if it still has to.
+    authorize_by: Option<Instant>,
 }
 
 impl Connection {
@@ -144,6 +150,8 @@ impl Connection {
     pub fn open(app: Arc<App>, socket_id: SocketId, now: Instant) -> (Self, Frame) {
         let greeting = server_frame::connection_established(socket_id, app.activity_timeout.as_secs().max(1));
         let connection = Self {
+            authorize_by: app.authorized_timeout.map(|timeout| now + timeout),
+            user: None,
             app,
             socket_id,
             heard_at: now,
@@ -165,6 +173,11 @@ impl Connection {
         &self.app
     }
 
+    /// Who is signed in.
+    pub const fn user(&self) -> Option<&Arc<User>> {
+        self.user.as_ref()
+    }
+
     /// Channels it is on.
     pub const fn subscriptions(&self) -> usize {
         self.subscriptions.len()
@@ -172,6 +185,11 @@ impl Connection {
 
     /// When it next wants a [`Input::Tick`].
     pub fn deadline(&self) -> Instant {
+        let alive = self.alive_until();
+        self.authorize_by.map_or(alive, |authorize_by| authorize_by.min(alive))
+    }
+
+    fn alive_until(&self) -> Instant {
         match self.pinged_at {
             Some(pinged_at) => pinged_at + self.app.pong_timeout,
             None => self.heard_at + self.app.ping_interval,
@@ -199,7 +217,10 @@ impl Connection {
                 self.heard(now);
                 self.uses_control_frames = true;
             }
-            Input::Tick if now < self.deadline() => {}
+            Input::Tick if self.authorize_by.is_some_and(|authorize_by| authorize_by <= now) => {
+                effects.push(Effect::Close(CloseReason::NotAuthorized));
+            }
+            Input::Tick if now < self.alive_until() => {}
             Input::Tick if self.pinged_at.is_some() => effects.push(Effect::Close(CloseReason::PongTimeout)),
             Input::Tick => {
                 self.pinged_at = Some(now);
@@ -247,6 +268,11 @@ impl Connection {
                 }
             }
             Ok(ClientFrame::Unsubscribe { channel }) => self.unsubscribe(&channel, effects),
+            Ok(ClientFrame::SignIn(sign_in)) => {
+                if let Err(refusal) = self.sign_in(&sign_in, effects) {
+                    effects.push(Effect::Send(server_frame::refusal(&refusal, None)));
+                }
+            }
             Ok(ClientFrame::ClientEvent(event)) => {
                 if let Err(refusal) = self.relay(now, &event, effects) {
                     effects.push(Effect::Send(server_frame::refusal(&refusal, Some(&event.channel))));
@@ -296,6 +322,9 @@ impl Connection {
                 {
                     return Err(SubscriptionFailure::ChannelsMax(max));
                 }
+                if kind.needs_auth() {
+                    self.authorize_by = None;
+                }
                 let subscription = Subscription { channel: channel.clone(), member: member.clone() };
                 self.subscriptions.insert(at, subscription);
                 effects.push(Effect::Join { channel, member });
@@ -311,8 +340,9 @@ impl Connection {
         channel: &ChannelName,
         subscribe: &Subscribe<'_>,
     ) -> Result<Option<Arc<Member>>, SubscriptionFailure> {
-        if kind == ChannelKind::ServerToUser || kind.is_cache() {
-            return Err(SubscriptionFailure::Unsupported);
+        if let Some(user_id) = channel.user_id() {
+            let is_user = self.user.as_ref().is_some_and(|user| user.id.as_str() == user_id);
+            return if is_user { Ok(None) } else { Err(SubscriptionFailure::Unauthorized) };
         }
         if !kind.needs_auth() {
             return Ok(None);
@@ -325,9 +355,38 @@ impl Connection {
         if !kind.is_presence() {
             return Ok(None);
         }
-        let data = data.ok_or(SubscriptionFailure::Unauthorized)?;
-        let member = Member::parse(data, &self.app.limits).map_err(SubscriptionFailure::Member)?;
+        let member = match (data, &self.user) {
+            (Some(data), _) => Member::parse(data, &self.app.limits).map_err(SubscriptionFailure::Member)?,
+            (None, Some(user)) => user.member(),
+            (None, None) => return Err(SubscriptionFailure::Unauthorized),
+        };
         Ok(Some(Arc::new(member)))
+    }
+
+    /// Signs the client in, or the same user once more with what is now said of it.
+    fn sign_in(&mut self, sign_in: &SignIn<'_>, effects: &mut Vec<Effect>) -> Result<(), Refusal> {
+        let SignIn { auth, user_data } = sign_in;
+        if !auth::user_auth_is_valid(&self.app, self.socket_id, user_data, auth) {
+            return Err(Refusal::Unauthorized);
+        }
+        let mut user = User::parse(user_data, &self.app.limits).ok_or(Refusal::Unauthorized)?;
+        if self.user.as_ref().is_some_and(|signed_in| signed_in.id != user.id) {
+            return Err(Refusal::OtherUser);
+        }
+        if !self.app.watchlists {
+            user.watchlist = Vec::new();
+            user.watchlist_was_longer = false;
+        }
+        let user = Arc::new(user);
+        self.user = Some(Arc::clone(&user));
+        self.authorize_by = None;
+        let was_longer = user.watchlist_was_longer;
+        effects.push(Effect::Send(server_frame::signin_success(user_data)));
+        effects.push(Effect::SignIn(user));
+        if was_longer {
+            effects.push(Effect::Send(server_frame::refusal(&Refusal::WatchlistTooLong, None)));
+        }
+        Ok(())
     }
 
     fn unsubscribe(&mut self, channel: &str, effects: &mut Vec<Effect>) {

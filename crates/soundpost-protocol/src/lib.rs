@@ -18,4 +18,5 @@ pub mod presence;
 pub mod rate;
 pub mod server_frame;
 pub mod socket_id;
+pub mod user;
 pub mod websocket;

@@ -218,6 +218,13 @@ impl Roster {
         false
     }
 
+    /// Whether this connection is the only one its user has left.
+    pub fn is_last(&self, socket_id: SocketId, user_id: &UserId) -> bool {
+        self.users
+            .get(user_id)
+            .is_some_and(|holders| matches!(&**holders, [only] if only.socket_id == socket_id))
+    }
+
     /// Replaces what a connection says of its user, as a repeated subscribe may.
     pub fn describe(&mut self, node: NodeId, socket_id: SocketId, member: &Arc<Member>) {
         *self.versions.entry(node).or_default() += 1;

@@ -81,8 +81,6 @@ pub enum SubscriptionFailure {
     MembersMax(u32),
     /// The connection has as many channels as it may.
     ChannelsMax(u32),
-    /// This version has no channels of this kind.
-    Unsupported,
     /// The server has too much to do; try again.
     Busy,
 }
@@ -104,9 +102,6 @@ impl SubscriptionFailure {
             Self::ChannelsMax(max) => {
                 let text = format!("The connection has {max} channels (channels_per_connection_max).");
                 ("LimitReached", 4100, text, 4100)
-            }
-            Self::Unsupported => {
-                ("InvalidChannelName", 400, "Channels of this kind are not supported.".to_owned(), 4200)
             }
             Self::Busy => ("ServerError", 503, "The server is busy, try again.".to_owned(), 4100),
         }
@@ -160,6 +155,54 @@ pub fn subscription_succeeded_with(channel: &ChannelName, roster: &Roster) -> Fr
     }
     data.extend_from_slice(b"}}}");
     internal("pusher_internal:subscription_succeeded", Some(channel), &text(data))
+}
+
+/// `{"event":"pusher:cache_miss","channel":"cache-c","data":"{}"}`
+pub fn cache_miss(channel: &ChannelName) -> Frame {
+    internal("pusher:cache_miss", Some(channel), "{}")
+}
+
+/// `{"event":"pusher_internal:subscription_count","channel":"orders","data":"{\"subscription_count\":3}"}`
+pub fn subscription_count(channel: &ChannelName, count: u32) -> Frame {
+    internal(
+        "pusher_internal:subscription_count",
+        Some(channel),
+        &format!(r#"{{"subscription_count":{count}}}"#),
+    )
+}
+
+/// `{"event":"pusher:signin_success","data":"{\"user_data\":\"{…}\"}"}`; `user_data` is the very string that was sent.
+pub fn signin_success(user_data: &str) -> Frame {
+    #[derive(Serialize)]
+    struct Success<'a> {
+        user_data: &'a str,
+    }
+    let mut data = Vec::with_capacity(user_data.len() * 5 / 4);
+    push(&mut data, &Success { user_data });
+    internal("pusher:signin_success", None, &text(data))
+}
+
+/// `{"event":"pusher_internal:watchlist_events","data":"{\"events\":[{\"name\":\"online\",\"user_ids\":[\"7\"]}]}"}`
+///
+/// Groups without users are left out. Source: pusher-js, `core/watchlist.ts`.
+pub fn watchlist_events(online: &[UserId], offline: &[UserId]) -> Frame {
+    #[derive(Serialize)]
+    struct Group<'a> {
+        name: &'a str,
+        user_ids: Vec<&'a str>,
+    }
+    #[derive(Serialize)]
+    struct Events<'a> {
+        events: Vec<Group<'a>>,
+    }
+    let events = [("online", online), ("offline", offline)]
+        .into_iter()
+        .filter(|(_, users)| !users.is_empty())
+        .map(|(name, users)| Group { name, user_ids: users.iter().map(UserId::as_str).collect() })
+        .collect();
+    let mut data = Vec::new();
+    push(&mut data, &Events { events });
+    internal("pusher_internal:watchlist_events", None, &text(data))
 }
 
 /// `{"event":"pusher_internal:member_added","channel":"presence-c","data":"{\"user_id\":\"42\",\"user_info\":{…}}"}`
@@ -310,6 +353,26 @@ mod tests {
             (
                 client_event(&room, "client-typing", Some(r#"{"on":true}"#), Some(&zoe.user_id)),
                 r#"{"event":"client-typing","channel":"presence-room.7","data":{"on":true},"user_id":"42"}"#,
+            ),
+            (cache_miss(&orders), r#"{"event":"pusher:cache_miss","channel":"orders","data":"{}"}"#),
+            (
+                subscription_count(&orders, 3),
+                r#"{"event":"pusher_internal:subscription_count","channel":"orders","data":"{\"subscription_count\":3}"}"#,
+            ),
+            (
+                signin_success(r#"{"id":"42"}"#),
+                r#"{"event":"pusher:signin_success","data":"{\"user_data\":\"{\\\"id\\\":\\\"42\\\"}\"}"}"#,
+            ),
+            (
+                watchlist_events(
+                    &[UserId::from_text("7")],
+                    &[UserId::from_text("8"), UserId::from_text("9")],
+                ),
+                r#"{"event":"pusher_internal:watchlist_events","data":"{\"events\":[{\"name\":\"online\",\"user_ids\":[\"7\"]},{\"name\":\"offline\",\"user_ids\":[\"8\",\"9\"]}]}"}"#,
+            ),
+            (
+                watchlist_events(&[], &[UserId::from_text("8")]),
+                r#"{"event":"pusher_internal:watchlist_events","data":"{\"events\":[{\"name\":\"offline\",\"user_ids\":[\"8\"]}]}"}"#,
             ),
             (client_event(&orders, "client-x", None, None), r#"{"event":"client-x","channel":"orders"}"#),
         ] {

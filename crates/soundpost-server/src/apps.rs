@@ -5,8 +5,9 @@ use std::{
     num::NonZeroU32,
     sync::{
         Arc,
-        atomic::{AtomicU32, Ordering::Relaxed},
+        atomic::{AtomicU32, AtomicUsize, Ordering::Relaxed},
     },
+    time::Duration,
 };
 
 use soundpost_protocol::{app::App, channel::ChannelName};
@@ -83,6 +84,42 @@ impl Drop for QuotaPlace {
     }
 }
 
+/// The bytes that the cache channels of one app may keep, and do.
+#[derive(Debug)]
+pub struct CacheBudget {
+    used: AtomicUsize,
+    bytes_max: usize,
+    ttl: Duration,
+}
+
+impl CacheBudget {
+    /// Nothing used. `ttl`: how long an event is kept.
+    pub fn new(bytes_max: usize, ttl: Duration) -> Arc<Self> {
+        Arc::new(Self { used: AtomicUsize::new(0), bytes_max, ttl })
+    }
+
+    /// How long an event is kept.
+    pub const fn ttl(&self) -> Duration {
+        self.ttl
+    }
+
+    /// Bytes that are taken.
+    pub fn used(&self) -> usize {
+        self.used.load(Relaxed)
+    }
+
+    /// Gives bytes back.
+    pub(crate) fn release(&self, bytes: usize) {
+        self.used.fetch_sub(bytes, Relaxed);
+    }
+
+    /// Takes bytes; false if there are not so many.
+    pub(crate) fn reserve(&self, bytes: usize) -> bool {
+        let more = |used: usize| used.checked_add(bytes).filter(|used| *used <= self.bytes_max);
+        self.used.fetch_update(Relaxed, Relaxed, more).is_ok()
+    }
+}
+
 /// An app as this node runs it.
 #[derive(Debug)]
 pub struct RunningApp {
@@ -92,6 +129,8 @@ pub struct RunningApp {
     pub index: AppIndex,
     /// Its open connections.
     pub quota: Arc<Quota>,
+    /// What its cache channels may keep.
+    pub cache: Arc<CacheBudget>,
     counters: Box<[AppCounters]>,
 }
 
@@ -126,7 +165,8 @@ impl Apps {
             .map(|(index, app)| {
                 let counters = (0..workers).map(|_| AppCounters::default()).collect();
                 let quota = Quota::new(app.connections_max);
-                Arc::new(RunningApp { app: Arc::new(app), index: AppIndex(index), quota, counters })
+                let cache = CacheBudget::new(app.cache_bytes_max, app.cache_ttl);
+                Arc::new(RunningApp { app: Arc::new(app), index: AppIndex(index), quota, cache, counters })
             })
             .collect();
         let by = |name: fn(&App) -> &str| {

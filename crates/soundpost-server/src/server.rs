@@ -12,7 +12,11 @@ use std::{
 
 use socket2::{Domain, Protocol, Socket, Type};
 use soundpost_protocol::presence::NodeId;
-use tokio::{sync::watch, task::JoinSet};
+use tokio::{
+    sync::watch,
+    task::JoinSet,
+    time::{Instant, interval, sleep_until},
+};
 use tracing::{debug, error, info, warn};
 
 use crate::{
@@ -27,6 +31,9 @@ use crate::{
 
 /// Connections that wait to be accepted.
 const BACKLOG: i32 = 4096;
+
+/// How often cache channels are looked through for what is too old.
+const SWEEP_INTERVAL: Duration = Duration::from_secs(60);
 
 /// After accepting failed for want of something, so long until the next try.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
@@ -136,6 +143,7 @@ impl Server {
         for listener in std::mem::take(&mut self.listeners) {
             tasks.spawn(accept(listener, Arc::clone(&self.workers), Arc::clone(&self.reserve)));
         }
+        tasks.spawn(keep_time(Arc::clone(&self.node)));
         if let Some(admin) = self.admin.take() {
             tasks.spawn(admin::serve(admin, Arc::clone(&self.node)));
         }
@@ -150,6 +158,24 @@ impl Server {
         }
         tasks.shutdown().await;
         Ok(())
+    }
+}
+
+/// Carries out what was put off, and forgets what cache channels have kept for long enough.
+async fn keep_time(node: Arc<Node>) {
+    let ticker = &node.delivery.ticker;
+    let mut sweep = interval(SWEEP_INTERVAL);
+    loop {
+        let next = ticker.next().map_or_else(|| Instant::now() + SWEEP_INTERVAL, Instant::from_std);
+        tokio::select! {
+            () = sleep_until(next) => {}
+            () = ticker.sooner() => {}
+            _ = sweep.tick() => node.delivery.directory.sweep_caches(std::time::Instant::now()),
+        }
+        let now = std::time::Instant::now();
+        for due in ticker.take(now) {
+            node.delivery.come_due(&due, now);
+        }
     }
 }
 

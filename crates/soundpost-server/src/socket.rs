@@ -265,6 +265,7 @@ fn perform(hub: &mut Hub, name: ConnectionRef, effects: &mut Vec<Effect>) {
             }
             Effect::Leave { channel, member } => hub.leave(name, channel, member.as_deref()),
             Effect::Relay { channel, frame } => relay(hub, name, channel, frame),
+            Effect::SignIn(user) => hub.sign_in(name, &user),
             Effect::Close(reason) => hub.close(name, reason, None),
         }
     }
@@ -281,7 +282,7 @@ fn relay(
     let Some(seat) = hub.get_mut(name) else { return };
     let (Some(connection), Some(app)) = (&seat.connection, &seat.app) else { return };
     let key = ChannelKey { app: app.index, name: channel };
-    let broadcast = Broadcast { key, frame, exclude: Some(connection.socket_id()) };
+    let broadcast = Broadcast { key, frame, exclude: Some(connection.socket_id()), keep: None };
     let accepted = adapter.try_publish(std::slice::from_ref(&broadcast));
     let result = if accepted.is_ok() { ClientEventResult::Accepted } else { ClientEventResult::Unavailable };
     app.counters(worker).client_events(result).add(1);

@@ -3,7 +3,7 @@
 use serde::{Serialize, Serializer};
 use serde_json::value::RawValue;
 
-use super::{EventData, json};
+use super::json;
 use crate::channel::ChannelName;
 
 /// The answer to an event or a batch without `info`, and to `terminate_connections`.
@@ -30,8 +30,8 @@ pub enum Cache<'a> {
     Empty,
     /// `"cache":{"data":"…","ttl":60}`
     Event {
-        /// Its payload.
-        data: &'a EventData<'a>,
+        /// Its payload as a JSON string literal.
+        data: &'a str,
         /// Time it still has, seconds.
         ttl_seconds: u64,
     },
@@ -53,7 +53,7 @@ impl Serialize for Cache<'_> {
         match self {
             Self::Unasked | Self::Empty => serializer.serialize_none(),
             Self::Event { data, ttl_seconds } => {
-                let data = serde_json::from_str(data.json()).map_err(serde::ser::Error::custom)?;
+                let data = serde_json::from_str(data).map_err(serde::ser::Error::custom)?;
                 Event { data, ttl: *ttl_seconds }.serialize(serializer)
             }
         }
@@ -145,8 +145,8 @@ mod tests {
             (name("orders"), counts(None, Some(3))),
             (name("private-x"), counts(None, None)),
         ];
-        let data = EventData::of(serde_json::from_str(r#""{\"a\":\u0031}""#).unwrap());
-        let event = Cache::Event { data: &data, ttl_seconds: 60 };
+        let data = r#""{\"a\":\u0031}""#;
+        let event = Cache::Event { data, ttl_seconds: 60 };
         let none = Counts::default();
         for (reply, expected) in [
             (

@@ -65,6 +65,7 @@ fn shown(effect: &Effect) -> String {
         Effect::Rejoin { channel, member } => format!("rejoin {channel}{}", user(member)),
         Effect::Leave { channel, member } => format!("leave {channel}{}", user(member)),
         Effect::Relay { frame, .. } => format!("relay {}", String::from_utf8_lossy(frame.payload())),
+        Effect::SignIn(user) => format!("sign in {} watching {}", user.id, user.watchlist.len()),
         Effect::Close(reason) => format!("close {}", reason.wire().0),
     }
 }
@@ -257,6 +258,67 @@ fn reverbs_rate_counts_all_messages_but_pings() {
     ended.send(other);
     ended.send(other);
     assert_eq!(ended.send(other), ["close 4100"]);
+}
+
+impl Client {
+    fn sign_in(&mut self, user_data: &str) -> Vec<String> {
+        let auth = auth::user_auth(self.connection.app(), SOCKET, user_data);
+        let data = serde_json::json!({ "auth": auth, "user_data": user_data });
+        self.send(&serde_json::json!({ "event": "pusher:signin", "data": data }).to_string())
+    }
+}
+
+#[test]
+fn a_user_signs_in_once_or_again_but_not_as_another() {
+    let mut client = Client::new(|_| {});
+    let effects = client.sign_in(r#"{"id":"42","watchlist":["7"]}"#);
+    assert!(effects[0].contains("pusher:signin_success"), "{effects:?}");
+    assert_eq!(effects[1..], ["sign in 42 watching 1"]);
+    assert_eq!(client.sign_in(r#"{"id":"42"}"#)[1..], ["sign in 42 watching 0"]);
+    assert_eq!(
+        client.sign_in(r#"{"id":"43"}"#),
+        [error(4009, "Connection is signed in as another user", None)]
+    );
+    let refused = [error(4009, "Connection is unauthorized", None)];
+    assert_eq!(client.sign_in("{}"), refused);
+    let forged =
+        r#"{"event":"pusher:signin","data":{"auth":"soundpost-key:0","user_data":"{\"id\":\"42\"}"}}"#;
+    assert_eq!(client.send(forged), refused);
+    let ids: Vec<_> = (0..101).map(|n| format!(r#""u{n}""#)).collect();
+    let effects = client.sign_in(&format!(r#"{{"id":"42","watchlist":[{}]}}"#, ids.join(",")));
+    assert_eq!(effects[1], "sign in 42 watching 100");
+    assert!(effects[2].contains("4302"), "{effects:?}");
+    let mut unwatched = Client::new(|app| app.watchlists = false);
+    assert_eq!(unwatched.sign_in(r#"{"id":"42","watchlist":["7"]}"#)[1..], ["sign in 42 watching 0"]);
+}
+
+#[test]
+fn a_signed_in_user_has_a_channel_and_needs_no_channel_data() {
+    let own = r##"{"event":"pusher:subscribe","data":{"auth":"","channel":"#server-to-user-42"}}"##;
+    let mut client = Client::new(|_| {});
+    assert!(client.send(own)[0].contains("AuthError"));
+    client.sign_in(r#"{"id":"42","user_info":{"name":"Zoe"}}"#);
+    assert_eq!(client.send(own), ["join #server-to-user-42"]);
+    let other = own.replace("-42", "-43");
+    assert!(client.send(&other)[0].contains("AuthError"));
+    assert_eq!(client.subscribe("presence-r", None), ["join presence-r as 42"]);
+    assert_eq!(client.subscribe("presence-s", Some(r#"{"user_id":"7"}"#)), ["join presence-s as 7"]);
+}
+
+#[test]
+fn a_connection_that_shows_no_authorization_in_time_is_closed() {
+    let new = || Client::new(|app| app.authorized_timeout = Some(Duration::from_secs(10)));
+    let mut stranger = new();
+    stranger.send(r#"{"event":"pusher:subscribe","data":{"channel":"orders"}}"#);
+    assert_eq!(stranger.connection.deadline(), stranger.start + Duration::from_secs(10));
+    assert_eq!(stranger.at(9).step(Input::Tick), [""; 0]);
+    assert_eq!(stranger.at(10).step(Input::Tick), ["close 4009"]);
+    let mut user = new();
+    user.sign_in(r#"{"id":"42"}"#);
+    assert_eq!(user.at(10).step(Input::Tick), [""; 0]);
+    let mut subscriber = new();
+    subscriber.subscribe("private-a", None);
+    assert_eq!(subscriber.at(10).step(Input::Tick), [""; 0]);
 }
 
 #[test]

@@ -4,11 +4,13 @@
 
 mod local;
 
+use std::sync::Arc;
+
 use soundpost_protocol::{socket_id::SocketId, websocket::Frame};
 
 pub use local::Local;
 
-use crate::apps::ChannelKey;
+use crate::apps::{CacheBudget, ChannelKey};
 
 /// One event for the subscribers of one channel.
 #[derive(Clone, Debug)]
@@ -19,6 +21,17 @@ pub struct Broadcast {
     pub frame: Frame,
     /// The connection that does not get it, wherever it is.
     pub exclude: Option<SocketId>,
+    /// For cache channels, when it came over the HTTP API: keep it for those who come later.
+    pub keep: Option<Keep>,
+}
+
+/// How an event of a cache channel is kept.
+#[derive(Clone, Debug)]
+pub struct Keep {
+    /// Bytes of its `data` as it stands in the frame.
+    pub data_bytes: usize,
+    /// Whose bytes it takes.
+    pub budget: Arc<CacheBudget>,
 }
 
 /// Why events were not taken.

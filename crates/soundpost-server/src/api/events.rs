@@ -1,5 +1,7 @@
 //! Publishing: one event to up to a hundred channels, or a batch of ten.
 
+use std::sync::Arc;
+
 use soundpost_protocol::{
     api::{ApiError, Info, Trigger, parse_batch, parse_trigger, replies, replies::Counts},
     channel::ChannelName,
@@ -7,7 +9,7 @@ use soundpost_protocol::{
 };
 
 use crate::{
-    adapter::{Broadcast, Refused},
+    adapter::{Broadcast, Keep, Refused},
     apps::{ChannelKey, RunningApp},
     delivery::ChannelCounts,
     node::Node,
@@ -45,10 +47,15 @@ fn publish(node: &Node, app: &RunningApp, triggers: &[Trigger<'_>]) -> Result<()
     for trigger in triggers {
         for channel in &trigger.channels {
             let key = ChannelKey { app: app.index, name: channel.clone() };
-            // What nobody on the only node hears is not even encoded.
-            if node.delivery.directory.counts(&key).is_some() {
+            let keep = key
+                .name
+                .kind()
+                .is_cache()
+                .then(|| Keep { data_bytes: trigger.data.json().len(), budget: Arc::clone(&app.cache) });
+            // What nobody on the only node hears, now or later, is not even encoded.
+            if keep.is_some() || node.delivery.directory.has_subscribers(&key) {
                 let frame = server_frame::event(channel, &trigger.name, trigger.data.json());
-                broadcasts.push(Broadcast { key, frame, exclude: trigger.socket_id });
+                broadcasts.push(Broadcast { key, frame, exclude: trigger.socket_id, keep });
             }
         }
     }

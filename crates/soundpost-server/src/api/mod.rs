@@ -39,6 +39,8 @@ enum Route<'a> {
     Users(&'a str),
     /// `GET /apps/{id}/connections`
     Connections,
+    /// `POST /apps/{id}/users/{user_id}/terminate_connections`
+    Terminate(&'a str),
 }
 
 impl<'a> Route<'a> {
@@ -51,6 +53,7 @@ impl<'a> Route<'a> {
             ("channels", Some(channel), None) => Self::Channel(channel),
             ("channels", Some(channel), Some("users")) => Self::Users(channel),
             ("connections", None, None) => Self::Connections,
+            ("users", Some(user_id), Some("terminate_connections")) => Self::Terminate(user_id),
             _ => return None,
         };
         segments.next().is_none().then_some(route)
@@ -103,7 +106,8 @@ async fn serve(
     route: Route<'_>,
     request: Request<Incoming>,
 ) -> Result<String, ApiError> {
-    let allow = if route.is_trigger() { "POST" } else { "GET" };
+    let is_post = route.is_trigger() || matches!(route, Route::Terminate(_));
+    let allow = if is_post { "POST" } else { "GET" };
     if request.method().as_str() != allow {
         return Err(ApiError::Method { allow });
     }
@@ -119,6 +123,7 @@ async fn serve(
         Route::Channels => queries::channels(node, app, &query),
         Route::Channel(name) => queries::channel(node, app, name, &query),
         Route::Users(name) => queries::users(node, app, name),
+        Route::Terminate(user_id) => queries::terminate(node, app, user_id),
         Route::Connections => Ok(queries::connections(app)),
     }
 }
@@ -176,6 +181,8 @@ mod tests {
             ("channels/a%2Eb", Some(Route::Channel("a%2Eb"))),
             ("channels/presence-a/users", Some(Route::Users("presence-a"))),
             ("connections", Some(Route::Connections)),
+            ("users/42/terminate_connections", Some(Route::Terminate("42"))),
+            ("users/42", None),
             ("", None),
             ("events/", None),
             ("channels/a/stats", None),

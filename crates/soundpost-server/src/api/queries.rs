@@ -1,13 +1,19 @@
 //! What publishers ask: which channels are occupied, by how many, by whom.
 
-use soundpost_protocol::api::{
-    ApiError, ChannelsQuery, Info, Query, channel_info, parse_channel, parse_presence_channel, replies,
-    replies::{Cache, Counts},
+use std::time::Instant;
+
+use soundpost_protocol::{
+    api::{
+        ApiError, ChannelsQuery, Info, Query, channel_info, parse_channel, parse_presence_channel,
+        percent_decode, replies,
+        replies::{Cache, Counts},
+    },
+    presence::UserId,
 };
 
 use crate::{
     apps::{ChannelKey, RunningApp},
-    delivery::ChannelCounts,
+    delivery::{ChannelCounts, UserKey},
     node::Node,
 };
 
@@ -35,22 +41,37 @@ pub(super) fn channel(
     let name = parse_channel(name, &app.app)?;
     let info = channel_info(query, &app.app, &name)?;
     let is_presence = name.kind().is_presence();
-    let found = node.delivery.directory.counts(&ChannelKey { app: app.index, name });
+    let key = ChannelKey { app: app.index, name };
+    let found = node.delivery.directory.counts(&key);
     let counts = found.unwrap_or(ChannelCounts { subscriptions: 0, users: is_presence.then_some(0) });
-    Ok(replies::channel(found.is_some(), asked(counts, info), Cache::Unasked))
+    let kept = info.cache.then(|| node.delivery.directory.kept_event(&key, Instant::now()));
+    let cache = match &kept {
+        None => Cache::Unasked,
+        Some(None) => Cache::Empty,
+        Some(Some(kept)) => Cache::Event { data: &kept.data, ttl_seconds: kept.ttl.as_secs() },
+    };
+    Ok(replies::channel(found.is_some(), asked(counts, info), cache))
 }
 
 /// `GET /apps/{id}/channels/{channel}/users`
 pub(super) fn users(node: &Node, app: &RunningApp, name: &str) -> Result<String, ApiError> {
     let name = parse_presence_channel(name, &app.app)?;
     let users = node.delivery.directory.users(&ChannelKey { app: app.index, name });
-    let ids: Vec<_> = users.iter().map(soundpost_protocol::presence::UserId::as_str).collect();
+    let ids: Vec<_> = users.iter().map(UserId::as_str).collect();
     Ok(replies::users(&ids))
 }
 
 /// `GET /apps/{id}/connections`
 pub(super) fn connections(app: &RunningApp) -> String {
     replies::connections(u64::from(app.quota.open()))
+}
+
+/// `POST /apps/{id}/users/{user_id}/terminate_connections`
+pub(super) fn terminate(node: &Node, app: &RunningApp, user_id: &str) -> Result<String, ApiError> {
+    let id = percent_decode(user_id).ok_or(ApiError::Path)?;
+    let key = UserKey { app: app.index, id: UserId::from_text(&id) };
+    node.delivery.terminate(&key, app.app.terminate_presence);
+    Ok(replies::EMPTY.to_owned())
 }
 
 /// Of what is known, what `info` asks for.

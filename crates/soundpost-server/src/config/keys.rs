@@ -30,12 +30,6 @@ const LATER: &[Later] = &[
     Later { key: "redis", off: None, feature: "Redis" },
     Later { key: "server.tls", off: None, feature: "TLS of its own" },
     Later { key: "apps.webhooks", off: Some("\"\""), feature: "webhooks" },
-    Later { key: "apps.authorized_timeout_seconds", off: Some("0"), feature: "user sign-in" },
-    Later { key: "apps.subscription_count", off: Some("false"), feature: "subscription counts" },
-    Later { key: "apps.watchlists", off: Some("false"), feature: "watchlists" },
-    Later { key: "apps.terminate_presence", off: Some("false"), feature: "terminating by presence user" },
-    Later { key: "apps.cache_ttl_seconds", off: None, feature: "cache channels' settings" },
-    Later { key: "apps.cache_bytes_max", off: None, feature: "cache channels' settings" },
 ];
 
 /// Every key of the written types, apps without their index: `server.port`, `apps.key`.

@@ -50,6 +50,7 @@ fn the_page_shows_the_defaults_of_the_code() {
 }
 
 /// The default as the page shows it.
+#[expect(clippy::too_many_lines, reason = "one line for each key")]
 fn default_of(key: &str, settings: &Settings) -> String {
     let count = |count: Option<std::num::NonZeroU32>| count.map_or(0, std::num::NonZeroU32::get).to_string();
     let (server, app) = (&settings.server, &settings.apps[0]);
@@ -114,6 +115,13 @@ fn default_of(key: &str, settings: &Settings) -> String {
         "apps.user_id_chars_max" => limits.user_id_chars_max.to_string(),
         "apps.user_info_bytes_max" => limits.user_info_bytes_max.to_string(),
         "apps.presence_members_max" => count(limits.presence_members_max),
+        "apps.presence_leave_hold_milliseconds" => app.presence_leave_hold.as_millis().to_string(),
+        "apps.authorized_timeout_seconds" => app.authorized_timeout.unwrap_or_default().as_secs().to_string(),
+        "apps.watchlists" => app.watchlists.to_string(),
+        "apps.terminate_presence" => app.terminate_presence.to_string(),
+        "apps.subscription_count" => app.subscription_count.to_string(),
+        "apps.cache_ttl_seconds" => app.cache_ttl.as_secs().to_string(),
+        "apps.cache_bytes_max" => app.cache_bytes_max.to_string(),
         "apps.timestamp_window_seconds" => app.timestamp_window.unwrap().as_secs().to_string(),
         "apps.strict_info" => app.strict_info.to_string(),
         other => panic!("a default for {other}"),

@@ -78,10 +78,6 @@ fn refusals_about_apps_and_later_features_name_the_key_and_no_secret() {
             "[[apps.webhooks]]\nurl = \"x\"",
             "apps.0.webhooks.0.url (soundpost.toml): this version of Soundpost does not have webhooks",
         ),
-        (
-            "[[apps]]\nsubscription_count = true",
-            "apps.0.subscription_count (soundpost.toml): this version of Soundpost does not have subscription counts",
-        ),
     ] {
         let text = text.replace("[[apps.webhooks]]", "[[apps]]\n[[apps.webhooks]]");
         assert_eq!(refusal(&[], &[("soundpost.toml", &text)]), expected, "{text}");

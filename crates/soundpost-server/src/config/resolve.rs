@@ -17,6 +17,7 @@ use super::{
 /// Bytes of one message or event, at most: larger ones would starve every other connection.
 const BYTES_MAX: u32 = 67_108_864;
 const DAY: u32 = 86_400;
+const CACHE_BYTES_MAX: u32 = 1 << 30;
 
 impl TryFrom<Layered> for Settings {
     type Error = ConfigError;
@@ -255,6 +256,7 @@ fn app(written: &LayeredApp, notes: &mut Vec<Note>) -> Result<App, ConfigError> 
     app.connections_max =
         count(table, "connections_max", file.connections_max.as_ref(), app.connections_max)?;
     timeouts(table, file, &mut app)?;
+    users_and_caches(table, file, &mut app)?;
     app.strict_info = table.boolean("strict_info", file.strict_info.as_ref(), app.strict_info)?;
     app.limits = limits(table, file, &app.limits)?;
     Ok(app)
@@ -320,6 +322,25 @@ fn timeouts(table: Table<'_>, file: &AppFile, app: &mut App) -> Result<(), Confi
     let default = app.timestamp_window.unwrap_or_default();
     let window = table.seconds("timestamp_window_seconds", window, default, 0..=DAY)?;
     app.timestamp_window = (!window.is_zero()).then_some(window);
+    Ok(())
+}
+
+fn users_and_caches(table: Table<'_>, file: &AppFile, app: &mut App) -> Result<(), ConfigError> {
+    let authorized = file.authorized_timeout_seconds.as_ref();
+    let authorized = table.seconds("authorized_timeout_seconds", authorized, Duration::ZERO, 0..=DAY)?;
+    app.authorized_timeout = (!authorized.is_zero()).then_some(authorized);
+    app.watchlists = table.boolean("watchlists", file.watchlists.as_ref(), app.watchlists)?;
+    let terminate = file.terminate_presence.as_ref();
+    app.terminate_presence = table.boolean("terminate_presence", terminate, app.terminate_presence)?;
+    let counted = file.subscription_count.as_ref();
+    app.subscription_count = table.boolean("subscription_count", counted, app.subscription_count)?;
+    let hold = file.presence_leave_hold_milliseconds.as_ref();
+    let hold = table.whole("presence_leave_hold_milliseconds", hold, 0, 0..=60_000)?;
+    app.presence_leave_hold = Duration::from_millis(hold.into());
+    let ttl = file.cache_ttl_seconds.as_ref();
+    app.cache_ttl = table.seconds("cache_ttl_seconds", ttl, app.cache_ttl, 1..=DAY)?;
+    let bytes = file.cache_bytes_max.as_ref();
+    app.cache_bytes_max = table.size("cache_bytes_max", bytes, app.cache_bytes_max, 1..=CACHE_BYTES_MAX)?;
     Ok(())
 }
 

@@ -104,6 +104,13 @@ pub(super) struct AppFile {
     pub(super) user_id_chars_max: Option<Scalar>,
     pub(super) user_info_bytes_max: Option<Scalar>,
     pub(super) presence_members_max: Option<Scalar>,
+    pub(super) presence_leave_hold_milliseconds: Option<Scalar>,
+    pub(super) authorized_timeout_seconds: Option<Scalar>,
+    pub(super) watchlists: Option<Scalar>,
+    pub(super) terminate_presence: Option<Scalar>,
+    pub(super) subscription_count: Option<Scalar>,
+    pub(super) cache_ttl_seconds: Option<Scalar>,
+    pub(super) cache_bytes_max: Option<Scalar>,
     pub(super) timestamp_window_seconds: Option<Scalar>,
     pub(super) strict_info: Option<Scalar>,
 }

@@ -7,6 +7,7 @@ use std::{
     collections::HashMap,
     hash::{BuildHasher, Hasher},
     sync::Arc,
+    time::Instant,
 };
 
 use foldhash::quality::RandomState;
@@ -15,9 +16,14 @@ use soundpost_protocol::{
     channel::{ChannelKind, ChannelName},
     presence::{Roster, UserId},
     server_frame,
+    socket_id::SocketId,
     websocket::Frame,
 };
 
+use super::{
+    cache::{Caches, KeptEvent},
+    counts::Told,
+};
 use crate::apps::{AppIndex, ChannelKey, WorkerId};
 
 /// Locks the channels are spread over.
@@ -43,6 +49,8 @@ pub(super) struct Presence {
     pub(super) version: u64,
     /// The roster as newcomers get it, and its version.
     encoded: Option<(u64, Frame)>,
+    /// Users whose last connection has left, but who may yet come back unnoticed: that connection, and until when.
+    pub(super) held: HashMap<UserId, (SocketId, Instant), RandomState>,
 }
 
 /// A channel with at least one subscriber on this node.
@@ -52,12 +60,14 @@ pub(super) struct Channel {
     /// Subscribers of each worker that has any.
     workers: Vec<(WorkerId, u32)>,
     pub(super) presence: Option<Box<Presence>>,
+    /// When the count of subscribers was told last.
+    pub(super) told: Told,
 }
 
 impl Channel {
     fn new(key: Arc<ChannelKey>) -> Self {
         let presence = key.name.kind().is_presence().then(Box::default);
-        Self { key, workers: Vec::with_capacity(1), presence }
+        Self { key, workers: Vec::with_capacity(1), presence, told: Told::default() }
     }
 
     pub(super) fn subscribers(&self) -> u32 {
@@ -87,6 +97,17 @@ impl Channel {
         }
     }
 
+    /// Whether nobody is left, nor anybody held.
+    fn is_vacated(&self) -> bool {
+        let is_held = self.presence.as_ref().is_some_and(|presence| !presence.held.is_empty());
+        self.workers.is_empty() && !is_held
+    }
+
+    /// Whether the HTTP API counts the channel among the occupied ones.
+    fn is_occupied(&self) -> bool {
+        !self.workers.is_empty() && self.key.name.kind() != ChannelKind::ServerToUser
+    }
+
     fn counts(&self) -> ChannelCounts {
         let users = self.presence.as_ref().map(|presence| presence.roster.len());
         ChannelCounts {
@@ -100,6 +121,7 @@ impl Channel {
 #[derive(Debug, Default)]
 pub(super) struct Shard {
     channels: HashMap<Arc<ChannelKey>, Channel, RandomState>,
+    pub(super) caches: Caches,
 }
 
 impl Shard {
@@ -115,7 +137,7 @@ impl Shard {
 
     /// Forgets a channel nobody is subscribed to.
     pub(super) fn remove_if_vacated(&mut self, key: &ChannelKey) {
-        if self.channels.get(key).is_some_and(|channel| channel.workers.is_empty()) {
+        if self.channels.get(key).is_some_and(Channel::is_vacated) {
             self.channels.remove(key);
             if self.channels.capacity() > 4 * self.channels.len() + SPARE_ENTRIES {
                 self.channels.shrink_to(2 * self.channels.len());
@@ -149,7 +171,24 @@ impl Directory {
 
     /// The counts of one channel, if it is occupied.
     pub fn counts(&self, key: &ChannelKey) -> Option<ChannelCounts> {
-        self.lock(key).channels.get(key).map(Channel::counts)
+        self.lock(key).channels.get(key).filter(|channel| channel.is_occupied()).map(Channel::counts)
+    }
+
+    /// Whether an event would reach anybody on this node.
+    pub fn has_subscribers(&self, key: &ChannelKey) -> bool {
+        self.lock(key).channels.get(key).is_some_and(|channel| !channel.workers.is_empty())
+    }
+
+    /// The event a cache channel keeps.
+    pub fn kept_event(&self, key: &ChannelKey, now: Instant) -> Option<KeptEvent> {
+        self.lock(key).caches.event(key, now)
+    }
+
+    /// Forgets kept events that have had their time.
+    pub fn sweep_caches(&self, now: Instant) {
+        for shard in &self.shards {
+            shard.lock().caches.sweep(now);
+        }
     }
 
     /// Every occupied channel of an app whose name starts with `prefix`. Locks one shard after the other, so what
@@ -158,12 +197,9 @@ impl Directory {
         let mut found = Vec::new();
         for shard in &self.shards {
             let shard = shard.lock();
-            let wanted = |key: &ChannelKey| {
-                key.app == app
-                    && key.name.as_str().starts_with(prefix)
-                    && key.name.kind() != ChannelKind::ServerToUser
-            };
-            let channels = shard.channels.values().filter(|channel| wanted(&channel.key));
+            let wanted = |key: &ChannelKey| key.app == app && key.name.as_str().starts_with(prefix);
+            let occupied = shard.channels.values().filter(|channel| channel.is_occupied());
+            let channels = occupied.filter(|channel| wanted(&channel.key));
             found.extend(channels.map(|channel| (channel.key.name.clone(), channel.counts())));
         }
         found
@@ -172,7 +208,9 @@ impl Directory {
     /// The users of a presence channel; none if it is not occupied.
     pub fn users(&self, key: &ChannelKey) -> Vec<UserId> {
         let snapshot = |channel: &Channel| channel.presence.as_ref().map(|presence| presence.roster.clone());
-        let roster = self.lock(key).channels.get(key).and_then(snapshot).unwrap_or_default();
+        let shard = self.lock(key);
+        let channel = shard.channels.get(key).filter(|channel| channel.is_occupied());
+        let roster = channel.and_then(snapshot).unwrap_or_default();
         roster.members().map(|member| member.user_id.clone()).collect()
     }
 

@@ -5,7 +5,7 @@
 //! are listed first and then written with one call, which is where a busy server earns most of its speed.
 
 use bytes::Bytes;
-use soundpost_protocol::websocket::Frame;
+use soundpost_protocol::{close::CloseReason, websocket::Frame};
 use tracing::debug;
 
 use super::{ConnectionRef, Hub, Item, subscribers::LocalChannel};
@@ -85,9 +85,22 @@ impl Hub {
         let (channel, frame, exclude, roster_version) = match item {
             Item::Event { channel, frame, exclude } => (channel, frame, exclude, u64::MAX),
             Item::Notice { channel, frame, roster_version } => (channel, frame, None, roster_version),
-            Item::Join { connection, ticket } => {
+            Item::Join { connection, ticket, cached } => {
                 let frame = self.enter(connection, ticket)?;
                 self.give(connection, &frame, at_once);
+                if let Some(cached) = cached {
+                    self.give(connection, &cached, at_once);
+                }
+                return None;
+            }
+            Item::Tell { connection, frame } => {
+                let connection = self.find(connection)?;
+                self.give(connection, &frame, at_once);
+                return None;
+            }
+            Item::Terminate { connection } => {
+                let connection = self.find(connection)?;
+                self.close(connection, CloseReason::Terminated, None);
                 return None;
             }
             Item::Rejoin { connection, channel } => {

@@ -18,6 +18,7 @@ use soundpost_protocol::{
     connection::Connection,
     server_frame,
     socket_id::SocketId,
+    user::User,
     websocket::{Decoder, Frame, Role},
 };
 
@@ -66,6 +67,8 @@ pub struct Seat {
     pub(super) lane: Lane,
     /// Whose connection; nothing if its key or path named no app.
     pub app: Option<Arc<RunningApp>>,
+    /// Who is signed in.
+    user: Option<Arc<User>>,
     places: Vec<Place>,
     pending: Vec<Pending>,
     waker: Option<Waker>,
@@ -158,6 +161,7 @@ impl Hub {
             outlet,
             lane: Lane::EMPTY,
             app,
+            user: None,
             places: Vec::new(),
             pending: Vec::new(),
             waker: None,

@@ -54,6 +54,8 @@ pub enum Item {
         connection: ConnectionRef,
         /// What it asked for, and may have withdrawn since.
         ticket: u32,
+        /// On cache channels what was kept when it joined, or that nothing was.
+        cached: Option<Frame>,
     },
     /// The connection has asked again for a channel it holds: tell it again.
     Rejoin {
@@ -62,13 +64,25 @@ pub enum Item {
         /// What.
         channel: Arc<ChannelKey>,
     },
+    /// Send the frame to one connection.
+    Tell {
+        /// Whom.
+        connection: SocketId,
+        /// What.
+        frame: Frame,
+    },
+    /// End one connection, as the application asked.
+    Terminate {
+        /// Which.
+        connection: SocketId,
+    },
 }
 
 impl Item {
     const fn cost(&self) -> usize {
         match self {
-            Self::Event { frame, .. } | Self::Notice { frame, .. } => cost(frame),
-            Self::Join { .. } | Self::Rejoin { .. } => ITEM_COST,
+            Self::Event { frame, .. } | Self::Notice { frame, .. } | Self::Tell { frame, .. } => cost(frame),
+            Self::Join { .. } | Self::Rejoin { .. } | Self::Terminate { .. } => ITEM_COST,
         }
     }
 }
@@ -84,7 +98,8 @@ pub(super) enum Urgency {
     Event,
     /// A join and its notice: refused much later.
     Join,
-    /// A notice that a member left: never refused, there are no more of them than joins before.
+    /// What follows from an end, such as a notice that a member left: never refused, and no more than there were
+    /// beginnings.
     Leave,
 }
 
@@ -149,6 +164,11 @@ impl Inboxes {
     /// One for each worker.
     pub fn new(workers: usize) -> Self {
         Self((0..workers).map(|_| Inbox::default()).collect())
+    }
+
+    /// The inbox of a worker somebody outside has named, if there is that worker.
+    pub(super) fn get(&self, worker: WorkerId) -> Option<&Inbox> {
+        self.0.get(worker.index())
     }
 
     /// The inbox of one worker.
@@ -217,7 +237,7 @@ mod tests {
         for round in 0..3 {
             let mut put = 0;
             while inbox.reserve(None, Urgency::Event) {
-                inbox.put(Item::Join { connection, ticket: put });
+                inbox.put(Item::Join { connection, ticket: put, cached: None });
                 put += 1;
             }
             assert_eq!(put, 4096, "round {round}");

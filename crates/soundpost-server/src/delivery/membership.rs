@@ -1,6 +1,10 @@
 //! Joins and leaves: who is on a channel, who hears of it, and in which order.
 
-use std::{num::NonZeroU32, sync::Arc};
+use std::{
+    num::NonZeroU32,
+    sync::Arc,
+    time::{Duration, Instant},
+};
 
 use soundpost_protocol::{
     presence::{Member, UserId},
@@ -10,8 +14,8 @@ use soundpost_protocol::{
 };
 
 use super::{
-    ConnectionRef, Delivery, Item, Wakes,
-    directory::{Channel, Presence, Shard},
+    ConnectionRef, Delivery, Due, Item, Wakes,
+    directory::{Channel, Presence},
     inbox::Urgency,
 };
 use crate::apps::{ChannelKey, WorkerId};
@@ -38,6 +42,17 @@ pub struct Joining {
     pub members_max: Option<NonZeroU32>,
 }
 
+/// What a leave means to those who stay.
+#[derive(Clone, Copy, Debug)]
+pub struct Leaving<'a> {
+    /// Who leaves, on presence channels.
+    pub user_id: Option<&'a UserId>,
+    /// How long the others are not told, in case the user comes back.
+    pub hold: Duration,
+    /// The others are told how many they are now.
+    pub tells_count: bool,
+}
+
 impl Delivery {
     /// Counts the connection in, tells the others if a user came, and puts the join into the connection's own inbox:
     /// it hears events from there on and nothing that is older.
@@ -49,6 +64,7 @@ impl Delivery {
         key: ChannelKey,
         ticket: u32,
         joining: Option<Joining>,
+        tells_count: bool,
         wakes: &mut Wakes<'_>,
     ) -> Result<Arc<ChannelKey>, SubscriptionFailure> {
         let mut shard = self.directory.lock(&key);
@@ -64,8 +80,15 @@ impl Delivery {
             return Err(failure);
         }
         channel.add(joiner.worker);
-        own_inbox.put(Item::Join { connection: joiner.connection, ticket });
+        let cached = key.name.kind().is_cache().then(|| {
+            let kept = shard.caches.frame(&key, Instant::now());
+            kept.unwrap_or_else(|| server_frame::cache_miss(&key.name))
+        });
+        own_inbox.put(Item::Join { connection: joiner.connection, ticket, cached });
         wakes.add(joiner.worker);
+        if let Some(channel) = shard.get_mut(&key).filter(|_| tells_count) {
+            self.tell_count(channel, wakes);
+        }
         Ok(key)
     }
 
@@ -93,8 +116,13 @@ impl Delivery {
                 return Err(SubscriptionFailure::Busy);
             }
         }
-        if let Some(Presence { roster, version, .. }) = channel.presence.as_deref_mut() {
+        if let Some(Presence { roster, version, held, .. }) = channel.presence.as_deref_mut() {
+            let user_id = joining.member.user_id.clone();
             roster.join(self.node, joiner.socket_id, joining.joined_at, joining.member);
+            // Who comes back in time was never gone: the connection that had left is forgotten without a word.
+            if let Some((before, _)) = held.remove(&user_id) {
+                roster.leave(self.node, before, &user_id);
+            }
             *version += u64::from(is_new);
         }
         Ok(())
@@ -125,16 +153,62 @@ impl Delivery {
         Ok(())
     }
 
-    /// Counts the connection out and tells the others if its user has left. Cannot fail.
-    pub fn leave(&self, joiner: Joiner, key: &ChannelKey, user_id: Option<&UserId>, wakes: &mut Wakes<'_>) {
-        let mut shard: parking_lot::MutexGuard<'_, Shard> = self.directory.lock(key);
+    /// Counts the connection out and tells the others if its user has left, now or when nobody has come back in its
+    /// place for a while. Cannot fail.
+    pub fn leave(&self, joiner: Joiner, key: &ChannelKey, leaving: &Leaving<'_>, wakes: &mut Wakes<'_>) {
+        let mut shard = self.directory.lock(key);
         let Some(channel) = shard.get_mut(key) else { return };
         channel.subtract(joiner.worker);
-        if let (Some(presence), Some(user_id)) = (channel.presence.as_mut(), user_id)
-            && presence.roster.leave(self.node, joiner.socket_id, user_id)
-        {
-            presence.version += 1;
-            let version = presence.version;
+        if let Some(user_id) = leaving.user_id {
+            self.leave_roster(joiner, channel, user_id, leaving.hold, wakes);
+        }
+        if leaving.tells_count {
+            self.tell_count(channel, wakes);
+        }
+        shard.remove_if_vacated(key);
+    }
+
+    fn leave_roster(
+        &self,
+        joiner: Joiner,
+        channel: &mut Channel,
+        user_id: &UserId,
+        hold: Duration,
+        wakes: &mut Wakes<'_>,
+    ) {
+        let Some(presence) = channel.presence.as_deref_mut() else { return };
+        let Presence { roster, version, held, .. } = presence;
+        if !hold.is_zero() && roster.is_last(joiner.socket_id, user_id) {
+            let until = Instant::now() + hold;
+            held.insert(user_id.clone(), (joiner.socket_id, until));
+            self.ticker.put_off(until, Due::Removed(Arc::clone(&channel.key), user_id.clone()));
+        } else if roster.leave(self.node, joiner.socket_id, user_id) {
+            *version += 1;
+            let version = *version;
+            let frame = server_frame::member_removed(&channel.key.name, user_id);
+            self.notify(channel, &frame, version, Urgency::Leave, wakes);
+        }
+    }
+
+    /// A held member has not come back: now it has left.
+    pub(super) fn removal_due(
+        &self,
+        key: &ChannelKey,
+        user_id: &UserId,
+        now: Instant,
+        wakes: &mut Wakes<'_>,
+    ) {
+        let mut shard = self.directory.lock(key);
+        let Some(channel) = shard.get_mut(key) else { return };
+        let Some(presence) = channel.presence.as_deref_mut() else { return };
+        let Presence { roster, version, held, .. } = presence;
+        let Some((socket_id, _)) = held.get(user_id).filter(|(_, until)| *until <= now).copied() else {
+            return;
+        };
+        held.remove(user_id);
+        if roster.leave(self.node, socket_id, user_id) {
+            *version += 1;
+            let version = *version;
             let frame = server_frame::member_removed(&channel.key.name, user_id);
             self.notify(channel, &frame, version, Urgency::Leave, wakes);
         }

@@ -2,6 +2,8 @@
 //!
 //! Nothing in here awaits, and nothing knows HTTP, Redis or configuration files.
 
+mod cache;
+mod counts;
 mod directory;
 mod fan_out;
 mod hub;
@@ -10,19 +12,24 @@ mod membership;
 mod outlet;
 mod slab;
 mod subscribers;
+mod ticker;
 mod trigger;
+mod users;
 mod wheel;
 
 use soundpost_protocol::{presence::NodeId, socket_id::SocketId};
 
+pub use cache::KeptEvent;
 pub use directory::{ChannelCounts, Directory};
 pub use fan_out::Delivering;
 pub use hub::{Arrival, Hub, Seat};
 pub use inbox::{Inbox, Inboxes, Item, Wakes};
-pub use membership::{Joiner, Joining};
+pub use membership::{Joiner, Joining, Leaving};
 pub use outlet::{Outlet, Queued, Sent};
 pub use slab::Slab;
 pub use subscribers::Subscriber;
+pub use ticker::{Due, Ticker};
+pub use users::{UserKey, Users};
 
 use crate::apps::WorkerId;
 
@@ -63,6 +70,10 @@ impl ConnectionRef {
 pub struct Delivery {
     /// Who is subscribed, by worker.
     pub directory: Directory,
+    /// Who is signed in, and who watches whom.
+    users: Users,
+    /// What was put off.
+    pub ticker: Ticker,
     /// The workers' inboxes.
     pub inboxes: Inboxes,
     /// This life of this node, the writer of its share of every roster.
@@ -72,7 +83,13 @@ pub struct Delivery {
 impl Delivery {
     /// For `workers` workers.
     pub fn new(workers: usize, node: NodeId) -> Self {
-        Self { directory: Directory::default(), inboxes: Inboxes::new(workers), node }
+        Self {
+            directory: Directory::default(),
+            users: Users::default(),
+            ticker: Ticker::default(),
+            inboxes: Inboxes::new(workers),
+            node,
+        }
     }
 
     /// Collects wake-ups; drop it when all that belongs together is put in.

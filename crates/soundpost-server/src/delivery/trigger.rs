@@ -1,7 +1,7 @@
 //! The one path from an accepted event to the inboxes of all workers that have subscribers: the HTTP API and client
 //! events both end here, so the rule of `socket_id` exclusion is written once.
 
-use std::sync::Arc;
+use std::{sync::Arc, time::Instant};
 
 use super::{Delivery, Item, Wakes, inbox::Urgency};
 use crate::adapter::{Broadcast, Refused};
@@ -18,14 +18,22 @@ impl Delivery {
     }
 
     fn trigger_one(&self, broadcast: &Broadcast, wakes: &mut Wakes<'_>) -> Result<(), Refused> {
-        let Broadcast { key, frame, exclude } = broadcast;
+        let Broadcast { key, frame, exclude, keep } = broadcast;
         let mut shard = self.directory.lock(key);
-        let Some(channel) = shard.get_mut(key) else { return Ok(()) };
-        let accepted = self.put_all(channel, frame, Urgency::Event, wakes, || Item::Event {
-            channel: Arc::clone(&channel.key),
-            frame: frame.clone(),
-            exclude: *exclude,
-        });
-        if accepted { Ok(()) } else { Err(Refused::Full) }
+        let accepted = match shard.get_mut(key) {
+            Some(channel) => self.put_all(channel, frame, Urgency::Event, wakes, || Item::Event {
+                channel: Arc::clone(&channel.key),
+                frame: frame.clone(),
+                exclude: *exclude,
+            }),
+            None => true,
+        };
+        if !accepted {
+            return Err(Refused::Full);
+        }
+        if let Some(keep) = keep {
+            shard.caches.keep(key, frame, keep.data_bytes, &keep.budget, Instant::now());
+        }
+        Ok(())
     }
 }

@@ -9,6 +9,7 @@ use soundpost_protocol::{
     channel::ChannelName,
     presence::Member,
     server_frame::{self, SubscriptionFailure},
+    user::User,
     websocket::Frame,
 };
 
@@ -16,7 +17,7 @@ use super::{Hub, Pending, Seat};
 use crate::{
     apps::{ChannelKey, RunningApp},
     delivery::{
-        ConnectionRef, Joiner, Joining, Slab, Wakes,
+        ConnectionRef, Joiner, Joining, Leaving, Slab, UserKey, Wakes,
         subscribers::{Moved, Subscriber},
     },
 };
@@ -31,13 +32,17 @@ impl Hub {
     ) -> Result<(), SubscriptionFailure> {
         let Some((app, joiner)) = self.joiner(name) else { return Ok(()) };
         let members_max = app.app.limits.presence_members_max;
+        let user = member.as_ref().map(|member| UserKey { app: app.index, id: member.user_id.clone() });
         let joining = member.map(|member| Joining { member, joined_at: unix_milliseconds(), members_max });
         self.tickets = self.tickets.wrapping_add(1);
         let ticket = self.tickets;
         let key = ChannelKey { app: app.index, name: channel };
         let mut wakes = Wakes::new(&self.delivery.inboxes);
-        let key = self.delivery.join(joiner, key, ticket, joining, &mut wakes)?;
+        let key = self.delivery.join(joiner, key, ticket, joining, app.app.subscription_count, &mut wakes)?;
         drop(wakes);
+        if let Some(user) = user {
+            self.delivery.note_presence(&user, joiner.socket_id, true);
+        }
         if let Some(seat) = self.seats.get_mut(name) {
             seat.pending.push(Pending { ticket, key });
         }
@@ -60,7 +65,8 @@ impl Hub {
     pub fn leave(&mut self, name: ConnectionRef, channel: ChannelName, member: Option<&Member>) {
         let Some((app, joiner)) = self.joiner(name) else { return };
         let key = ChannelKey { app: app.index, name: channel };
-        self.leave_channel(name, joiner, &key, member, &mut Wakes::new(&Arc::clone(&self.delivery).inboxes));
+        let delivery = Arc::clone(&self.delivery);
+        self.leave_channel(name, joiner, &app, &key, member, &mut delivery.wakes());
     }
 
     pub(super) fn leave_all(&mut self, name: ConnectionRef) {
@@ -70,10 +76,13 @@ impl Hub {
         };
         let held: Vec<_> = connection.leave_all().collect();
         let delivery = Arc::clone(&self.delivery);
+        if let Some(user) = self.seats.get_mut(name).and_then(|seat| seat.user.take()) {
+            delivery.sign_out(app.index, joiner.socket_id, &user);
+        }
         let mut wakes = delivery.wakes();
         for (channel, member) in held {
             let key = ChannelKey { app: app.index, name: channel };
-            self.leave_channel(name, joiner, &key, member.as_deref(), &mut wakes);
+            self.leave_channel(name, joiner, &app, &key, member.as_deref(), &mut wakes);
         }
     }
 
@@ -81,6 +90,7 @@ impl Hub {
         &mut self,
         name: ConnectionRef,
         joiner: Joiner,
+        app: &RunningApp,
         key: &ChannelKey,
         member: Option<&Member>,
         wakes: &mut Wakes<'_>,
@@ -97,7 +107,14 @@ impl Hub {
                 }
             }
         }
-        self.delivery.leave(joiner, key, member.map(|member| &member.user_id), wakes);
+        let user_id = member.map(|member| &member.user_id);
+        let hold = app.app.presence_leave_hold;
+        let leaving = Leaving { user_id, hold, tells_count: app.app.subscription_count };
+        self.delivery.leave(joiner, key, &leaving, wakes);
+        if let Some(user_id) = user_id {
+            let user = UserKey { app: app.index, id: user_id.clone() };
+            self.delivery.note_presence(&user, joiner.socket_id, false);
+        }
     }
 
     /// The join has come up in the inbox: if it is still wanted, the connection hears the channel from now on.
@@ -137,6 +154,20 @@ impl Hub {
             self.delivery.directory.roster_frame(key)
         } else {
             Some((0, server_frame::subscription_succeeded(&key.name)))
+        }
+    }
+
+    /// Notes who the connection is signed in as and tells it about those it watches.
+    pub fn sign_in(&mut self, name: ConnectionRef, user: &Arc<User>) {
+        let Some((app, joiner)) = self.joiner(name) else { return };
+        let Some(seat) = self.seats.get_mut(name) else { return };
+        let before = seat.user.replace(Arc::clone(user));
+        let delivery = Arc::clone(&self.delivery);
+        let mut wakes = delivery.wakes();
+        let told = delivery.sign_in(app.index, joiner.socket_id, user, before.as_deref(), &mut wakes);
+        if let Some(frame) = told {
+            self.log_frame(name, &frame);
+            self.send(name, &frame);
         }
     }
 

@@ -1,0 +1,82 @@
+//! What channels and users owe at a later time: the last count of a busy channel, a member who may yet come back, a
+//! user who may only be reloading a page.
+//!
+//! Holds the list and nothing else; whoever runs the node asks for what is due and carries it out.
+
+use std::{collections::BTreeMap, sync::Arc, time::Instant};
+
+use parking_lot::Mutex;
+use soundpost_protocol::presence::UserId;
+use tokio::sync::Notify;
+
+use super::{Delivery, UserKey};
+use crate::apps::ChannelKey;
+
+/// Something that was put off.
+#[derive(Clone, Debug)]
+pub enum Due {
+    /// Tell the channel's subscribers how many they are.
+    Count(Arc<ChannelKey>),
+    /// The member has left for good, unless it came back.
+    Removed(Arc<ChannelKey>, UserId),
+    /// The user is offline, unless it came back.
+    Offline(UserKey),
+}
+
+/// What was put off, by time. As long as the channels and users it is about, no longer: each has at most one entry of
+/// a kind that still counts.
+#[derive(Debug, Default)]
+pub struct Ticker {
+    list: Mutex<List>,
+    sooner: Notify,
+}
+
+#[derive(Debug, Default)]
+struct List {
+    by_time: BTreeMap<(Instant, u64), Due>,
+    added: u64,
+}
+
+impl Ticker {
+    /// Puts `due` off until `time`.
+    pub(super) fn put_off(&self, time: Instant, due: Due) {
+        let mut list = self.list.lock();
+        list.added += 1;
+        let key = (time, list.added);
+        let is_first = list.by_time.first_key_value().is_none_or(|(first, _)| key < *first);
+        list.by_time.insert(key, due);
+        drop(list);
+        if is_first {
+            self.sooner.notify_one();
+        }
+    }
+
+    /// When the next is due, if anything was put off.
+    pub fn next(&self) -> Option<Instant> {
+        self.list.lock().by_time.first_key_value().map(|((time, _), _)| *time)
+    }
+
+    /// Takes what is due by `now`.
+    pub fn take(&self, now: Instant) -> Vec<Due> {
+        let list = &mut *self.list.lock();
+        let later = list.by_time.split_off(&(now, u64::MAX));
+        std::mem::replace(&mut list.by_time, later).into_values().collect()
+    }
+
+    /// Waits until something is due sooner than anything was before. Cancel safe.
+    pub async fn sooner(&self) {
+        self.sooner.notified().await;
+    }
+}
+
+impl Delivery {
+    /// Carries out what was put off.
+    pub fn come_due(&self, due: &Due, now: Instant) {
+        let mut wakes = self.wakes();
+        match due {
+            Due::Count(key) => self.count_due(key, now, &mut wakes),
+            Due::Removed(key, user_id) => self.removal_due(key, user_id, now, &mut wakes),
+            Due::Offline(key) => self.go_offline(key, now, &mut wakes),
+        }
+    }
+}
