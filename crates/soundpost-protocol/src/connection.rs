@@ -69,8 +69,51 @@ pub enum Effect {
     },
     /// The client is signed in, or again with another watchlist: its answer is sent already.
     SignIn(Arc<User>),
+    /// Count a refusal; the client has its answer in an effect of its own.
+    Count(Refused),
     /// Send the reason and a close frame, then end the connection.
     Close(CloseReason),
+}
+
+/// What a client was refused while its connection stays.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Refused {
+    /// A message that is none of the protocol's.
+    Message,
+    /// A message above Reverb's rate.
+    MessageRate,
+    /// A subscription: its name, its signature or a limit.
+    Subscription,
+    /// A sign-in.
+    SignIn,
+    /// A client event that breaks a rule.
+    ClientEvent,
+    /// A client event above the rate.
+    ClientEventRate,
+}
+
+impl Refused {
+    /// Every one.
+    pub const ALL: [Self; 6] = [
+        Self::Message,
+        Self::MessageRate,
+        Self::Subscription,
+        Self::SignIn,
+        Self::ClientEvent,
+        Self::ClientEventRate,
+    ];
+
+    /// The word used in metrics.
+    pub const fn word(self) -> &'static str {
+        match self {
+            Self::Message => "message",
+            Self::MessageRate => "message_rate",
+            Self::Subscription => "subscription",
+            Self::SignIn => "signin",
+            Self::ClientEvent => "client_event",
+            Self::ClientEventRate => "client_event_rate",
+        }
+    }
 }
 
 /// What the upgrade request says, and what the server knows of the app it names.
@@ -240,6 +283,7 @@ impl Connection {
         if let Ok(at) = self.find(channel) {
             self.subscriptions.remove(at);
         }
+        effects.push(Effect::Count(Refused::Subscription));
         fail(channel.as_str(), failure, effects);
     }
 
@@ -264,21 +308,29 @@ impl Connection {
             Ok(ClientFrame::Pong | ClientFrame::Other) => {}
             Ok(ClientFrame::Subscribe(subscribe)) => {
                 if let Err(failure) = self.subscribe(&subscribe, effects) {
+                    effects.push(Effect::Count(Refused::Subscription));
                     fail(&subscribe.channel, &failure, effects);
                 }
             }
             Ok(ClientFrame::Unsubscribe { channel }) => self.unsubscribe(&channel, effects),
             Ok(ClientFrame::SignIn(sign_in)) => {
                 if let Err(refusal) = self.sign_in(&sign_in, effects) {
+                    effects.push(Effect::Count(Refused::SignIn));
                     effects.push(Effect::Send(server_frame::refusal(&refusal, None)));
                 }
             }
             Ok(ClientFrame::ClientEvent(event)) => {
                 if let Err(refusal) = self.relay(now, &event, effects) {
+                    let is_rate = refusal == Refusal::RateLimit;
+                    let refused = if is_rate { Refused::ClientEventRate } else { Refused::ClientEvent };
+                    effects.push(Effect::Count(refused));
                     effects.push(Effect::Send(server_frame::refusal(&refusal, Some(&event.channel))));
                 }
             }
-            Err(refusal) => effects.push(Effect::Send(server_frame::refusal(&refusal, None))),
+            Err(refusal) => {
+                effects.push(Effect::Count(Refused::Message));
+                effects.push(Effect::Send(server_frame::refusal(&refusal, None)));
+            }
         }
     }
 
@@ -288,6 +340,7 @@ impl Connection {
         let window = self.rates.get_or_insert_default().messages.get_or_insert(Window::new(now));
         let free = window.take(rate.messages_max, rate.window, now);
         if !free {
+            effects.push(Effect::Count(Refused::MessageRate));
             effects.push(match rate.terminate {
                 true => Effect::Close(CloseReason::RateLimit),
                 false => Effect::Send(server_frame::refusal(&Refusal::RateLimit, None)),

@@ -18,7 +18,7 @@ use prometheus_client::{
     metrics::{MetricType, counter::ConstCounter, gauge::ConstGauge},
     registry::Registry,
 };
-use soundpost_protocol::{channel::ChannelKind, close::CloseReason};
+use soundpost_protocol::{channel::ChannelKind, close::CloseReason, connection::Refused};
 use tokio::task::JoinSet;
 use tracing::{debug, error};
 
@@ -201,12 +201,16 @@ impl Scrape {
         )?;
         let mut refused = self.reasons(|app, reason| app.refused(reason).value());
         for (id, counters) in self.apps() {
-            let count = counters.iter().map(|app| app.refused_subscriptions.value()).sum();
-            if count > 0 {
-                refused.push((ReasonLabels { app: id.to_owned(), reason: "subscription" }, count));
-            }
+            let of = |kind| counters.iter().map(|app| app.refused_messages(kind).value()).sum();
+            let counts = Refused::ALL.map(|kind| (kind, of(kind)));
+            refused.extend(
+                counts
+                    .into_iter()
+                    .filter(|(_, count)| *count > 0)
+                    .map(|(kind, count)| (ReasonLabels { app: id.to_owned(), reason: kind.word() }, count)),
+            );
         }
-        let help = "Connections and subscriptions that were refused; without an app if none was named";
+        let help = "Connections, messages and requests that were refused; without an app if none was named";
         family(encoder, "soundpost_refused", help, MetricType::Counter, refused.into_iter())
     }
 

@@ -2,7 +2,7 @@
 
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 
-use soundpost_protocol::close::CloseReason;
+use soundpost_protocol::{close::CloseReason, connection::Refused};
 
 /// A number that only grows. One thread writes it, so adding needs no locked instruction.
 #[derive(Debug, Default)]
@@ -66,8 +66,7 @@ pub struct AppCounters {
     client_events: [Count; ClientEventResult::ALL.len()],
     closed: [Count; CloseReason::ALL.len()],
     refused: [Count; CloseReason::ALL.len()],
-    /// Subscriptions refused.
-    pub refused_subscriptions: Count,
+    refused_messages: [Count; Refused::ALL.len()],
 }
 
 impl AppCounters {
@@ -84,6 +83,11 @@ impl AppCounters {
     /// How many connections ended for this reason.
     pub fn closed(&self, reason: CloseReason) -> &Count {
         nth(&self.closed, reason as usize)
+    }
+
+    /// How many messages of clients were refused so.
+    pub fn refused_messages(&self, refused: Refused) -> &Count {
+        nth(&self.refused_messages, refused as usize)
     }
 
     /// How many connections were refused for this reason.

@@ -16,7 +16,7 @@ use std::{
 
 use soundpost_protocol::{
     close::CloseReason,
-    connection::{Connection, Effect, Input},
+    connection::{Connection, Effect, Input, Refused},
     websocket::{Frame, Message},
 };
 use tokio::{
@@ -248,12 +248,11 @@ fn perform(hub: &mut Hub, name: ConnectionRef, effects: &mut Vec<Effect>) {
             Effect::Send(frame) => send(hub, name, &frame),
             Effect::Join { channel, member } => {
                 if let Err(failure) = hub.join(name, channel.clone(), member) {
-                    count_refused_subscription(hub, name);
                     let mut answers = Vec::new();
                     if let Some(connection) = hub.get_mut(name).and_then(|seat| seat.connection.as_mut()) {
                         connection.join_failed(&channel, &failure, &mut answers);
                     }
-                    send_all(hub, name, answers);
+                    perform(hub, name, &mut answers);
                 }
             }
             Effect::Rejoin { channel, member } => {
@@ -265,6 +264,7 @@ fn perform(hub: &mut Hub, name: ConnectionRef, effects: &mut Vec<Effect>) {
             }
             Effect::Leave { channel, member } => hub.leave(name, channel, member.as_deref()),
             Effect::Relay { channel, frame } => relay(hub, name, channel, frame),
+            Effect::Count(refused) => count_refused(hub, name, refused),
             Effect::SignIn(user) => hub.sign_in(name, &user),
             Effect::Close(reason) => hub.close(name, reason, None),
         }
@@ -289,23 +289,14 @@ fn relay(
     if accepted.is_err() {
         let mut answers = Vec::new();
         connection.relay_failed(&broadcast.key.name, &mut answers);
-        send_all(hub, name, answers);
+        perform(hub, name, &mut answers);
     }
 }
 
-/// Effects of a refusal are frames and nothing else.
-fn send_all(hub: &mut Hub, name: ConnectionRef, effects: Vec<Effect>) {
-    for effect in effects {
-        if let Effect::Send(frame) = effect {
-            send(hub, name, &frame);
-        }
-    }
-}
-
-fn count_refused_subscription(hub: &mut Hub, name: ConnectionRef) {
+fn count_refused(hub: &mut Hub, name: ConnectionRef, refused: Refused) {
     let worker = hub.worker;
     if let Some(app) = hub.get_mut(name).and_then(|seat| seat.app.as_ref()) {
-        app.counters(worker).refused_subscriptions.add(1);
+        app.counters(worker).refused_messages(refused).add(1);
     }
 }
 

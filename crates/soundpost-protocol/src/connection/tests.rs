@@ -34,7 +34,7 @@ impl Client {
     fn step(&mut self, input: Input<'_>) -> Vec<String> {
         let mut effects = Vec::new();
         self.connection.step(self.now, input, &mut effects);
-        effects.iter().map(shown).collect()
+        effects.iter().filter(|effect| !matches!(effect, Effect::Count(_))).map(shown).collect()
     }
 
     fn send(&mut self, text: &str) -> Vec<String> {
@@ -66,6 +66,7 @@ fn shown(effect: &Effect) -> String {
         Effect::Leave { channel, member } => format!("leave {channel}{}", user(member)),
         Effect::Relay { frame, .. } => format!("relay {}", String::from_utf8_lossy(frame.payload())),
         Effect::SignIn(user) => format!("sign in {} watching {}", user.id, user.watchlist.len()),
+        Effect::Count(refused) => format!("count {}", refused.word()),
         Effect::Close(reason) => format!("close {}", reason.wire().0),
     }
 }
@@ -175,7 +176,8 @@ fn a_join_the_server_refuses_is_forgotten() {
     let name = ChannelName::parse("private-a", &Limits::default()).unwrap();
     let mut effects = Vec::new();
     client.connection.join_failed(&name, &SubscriptionFailure::Busy, &mut effects);
-    assert!(shown(&effects[0]).contains("ServerError"));
+    assert_eq!(effects[0], Effect::Count(Refused::Subscription));
+    assert!(shown(&effects[1]).contains("ServerError"));
     assert_eq!(client.subscribe("private-a", None), ["join private-a"]);
 }
 
@@ -319,6 +321,26 @@ fn a_connection_that_shows_no_authorization_in_time_is_closed() {
     let mut subscriber = new();
     subscriber.subscribe("private-a", None);
     assert_eq!(subscriber.at(10).step(Input::Tick), [""; 0]);
+}
+
+#[test]
+fn every_refusal_is_counted_once() {
+    let mut client = Client::new(|app| app.client_events_per_second = NonZeroU32::new(1));
+    client.subscribe("private-a", None);
+    let event = r#"{"event":"client-x","channel":"private-a","data":1}"#;
+    client.send(event);
+    for (text, expected) in [
+        ("junk", Refused::Message),
+        (r#"{"event":"pusher:subscribe","data":{"channel":"private-b"}}"#, Refused::Subscription),
+        (r#"{"event":"pusher:signin","data":{"auth":"","user_data":""}}"#, Refused::SignIn),
+        (r#"{"event":"client-x","channel":"private-b","data":1}"#, Refused::ClientEvent),
+        (event, Refused::ClientEventRate),
+    ] {
+        let mut effects = Vec::new();
+        client.connection.step(client.now, Input::Text(text), &mut effects);
+        let counted: Vec<_> = effects.iter().filter(|effect| matches!(effect, Effect::Count(_))).collect();
+        assert_eq!(counted, [&Effect::Count(expected)], "{text}");
+    }
 }
 
 #[test]
