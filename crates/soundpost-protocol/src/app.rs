@@ -236,6 +236,8 @@ pub struct App {
     pub message_rate: Option<MessageRate>,
     /// Pages that may connect.
     pub allowed_origins: Origins,
+    /// HTTP API requests a second, with a burst of as many; `None`: no limit (429 above it).
+    pub requests_per_second: Option<NonZeroU32>,
     /// Open connections; `None`: no limit (4004 above it).
     pub connections_max: Option<NonZeroU32>,
     /// What the greeting advertises; a whole number of seconds, never zero.
@@ -280,6 +282,7 @@ impl App {
             client_events_on_public: false,
             message_rate: None,
             allowed_origins: Origins::new(vec!["*".to_owned()]),
+            requests_per_second: None,
             connections_max: None,
             activity_timeout: Duration::from_secs(30),
             ping_interval: Duration::from_secs(60),

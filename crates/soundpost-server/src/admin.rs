@@ -210,6 +210,10 @@ impl Scrape {
                     .map(|(kind, count)| (ReasonLabels { app: id.to_owned(), reason: kind.word() }, count)),
             );
         }
+        let of_addresses = self.0.refused_addresses.value();
+        if of_addresses > 0 {
+            refused.push((ReasonLabels { app: String::new(), reason: "address" }, of_addresses));
+        }
         let help = "Connections, messages and requests that were refused; without an app if none was named";
         family(encoder, "soundpost_refused", help, MetricType::Counter, refused.into_iter())
     }

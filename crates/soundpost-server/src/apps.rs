@@ -7,10 +7,11 @@ use std::{
         Arc,
         atomic::{AtomicU32, AtomicUsize, Ordering::Relaxed},
     },
-    time::Duration,
+    time::{Duration, Instant},
 };
 
-use soundpost_protocol::{app::App, channel::ChannelName};
+use parking_lot::Mutex;
+use soundpost_protocol::{app::App, channel::ChannelName, rate::Bucket};
 
 use crate::metrics::AppCounters;
 
@@ -131,10 +132,18 @@ pub struct RunningApp {
     pub quota: Arc<Quota>,
     /// What its cache channels may keep.
     pub cache: Arc<CacheBudget>,
+    /// What it may still ask of the HTTP API, if that is limited.
+    requests: Option<(NonZeroU32, Mutex<Bucket>)>,
     counters: Box<[AppCounters]>,
 }
 
 impl RunningApp {
+    /// Counts a request of the HTTP API; if it is one too many, gives back how many there may be a second.
+    pub fn over_rate(&self) -> Option<u32> {
+        let (per_second, bucket) = self.requests.as_ref()?;
+        (!bucket.lock().take(*per_second, Instant::now())).then_some(per_second.get())
+    }
+
     /// The counters of one worker: only that worker adds to them.
     #[expect(clippy::indexing_slicing, reason = "there is one for each worker, and worker ids count from 0")]
     pub fn counters(&self, worker: WorkerId) -> &AppCounters {
@@ -166,7 +175,10 @@ impl Apps {
                 let counters = (0..workers).map(|_| AppCounters::default()).collect();
                 let quota = Quota::new(app.connections_max);
                 let cache = CacheBudget::new(app.cache_bytes_max, app.cache_ttl);
-                Arc::new(RunningApp { app: Arc::new(app), index: AppIndex(index), quota, cache, counters })
+                let bucket = |per_second| (per_second, Mutex::new(Bucket::new(per_second, Instant::now())));
+                let requests = app.requests_per_second.map(bucket);
+                let index = AppIndex(index);
+                Arc::new(RunningApp { app: Arc::new(app), index, quota, cache, requests, counters })
             })
             .collect();
         let by = |name: fn(&App) -> &str| {

@@ -2,7 +2,9 @@
 //!
 //! The rooms and what each may know of the others are mapped in `docs/architecture.md`.
 
+mod accept;
 pub mod adapter;
+pub mod addresses;
 pub mod admin;
 pub mod api;
 pub mod apps;
@@ -11,6 +13,7 @@ pub mod delivery;
 pub mod drain;
 mod faults;
 pub mod http;
+mod listen;
 pub mod memory;
 pub mod metrics;
 pub mod node;

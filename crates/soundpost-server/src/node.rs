@@ -12,6 +12,7 @@ use crate::{
     adapter::{Adapter, Local},
     apps::{Apps, Quota},
     delivery::{Delivery, Queued},
+    metrics::Count,
 };
 
 /// Request bodies that are being read, over all connections of the node, bytes.
@@ -36,6 +37,8 @@ pub struct Node {
     pub request_bytes_max: Option<usize>,
     /// The node is about to stop.
     pub draining: AtomicBool,
+    /// Connections refused because of their address, before anything was read. Only the accepting thread adds to it.
+    pub refused_addresses: Count,
     body_bytes: AtomicUsize,
 }
 
@@ -53,6 +56,7 @@ impl Node {
             path_prefix: String::new(),
             request_bytes_max: None,
             draining: AtomicBool::new(false),
+            refused_addresses: Count::default(),
             body_bytes: AtomicUsize::new(0),
         }
     }

@@ -2,70 +2,36 @@
 
 use std::{
     io,
-    net::{IpAddr, SocketAddr, TcpListener},
-    sync::{
-        Arc,
-        atomic::{AtomicBool, Ordering::Relaxed},
-    },
+    net::{SocketAddr, TcpListener},
+    sync::Arc,
     time::Duration,
 };
 
-use socket2::{Domain, Protocol, Socket, Type};
 use soundpost_protocol::presence::NodeId;
 use tokio::{
     sync::watch,
     task::JoinSet,
     time::{Instant, interval, sleep_until},
 };
-use tracing::{debug, error, info, warn};
+use tracing::{debug, info, warn};
 
+pub use crate::listen::StartError;
 use crate::{
+    accept::{Acceptor, Reserve},
+    addresses::Addresses,
     admin,
     apps::{Apps, Quota, WORKERS_MAX, WorkerId},
-    config::{Listen, Settings},
+    config::Settings,
     delivery::{Delivery, Queued},
-    drain, memory,
+    drain,
+    listen::{listen, listen_admin},
+    memory,
     node::Node,
     worker::Worker,
 };
 
-/// Connections that wait to be accepted.
-const BACKLOG: i32 = 4096;
-
 /// How often cache channels are looked through for what is too old.
 const SWEEP_INTERVAL: Duration = Duration::from_secs(60);
-
-/// After accepting failed for want of something, so long until the next try.
-const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
-
-/// Why a server does not start; each text is one line.
-#[derive(Debug, thiserror::Error)]
-pub enum StartError {
-    /// Another process has the port, or the address is not this machine's.
-    #[error("cannot listen on {address}: {}", reason(.error))]
-    Listen {
-        /// Where.
-        address: SocketAddr,
-        /// What the system said.
-        error: io::Error,
-    },
-    /// No random numbers, threads or event queue to be had.
-    #[error("cannot start: {0}")]
-    System(#[from] io::Error),
-}
-
-fn reason(error: &io::Error) -> String {
-    let kind = error.kind();
-    if kind == io::ErrorKind::AddrInUse {
-        "the port is in use; stop the other server or choose another with --port".to_owned()
-    } else if kind == io::ErrorKind::AddrNotAvailable {
-        "this machine does not have that address".to_owned()
-    } else if kind == io::ErrorKind::PermissionDenied {
-        "permission denied; ports below 1024 need the right to bind them".to_owned()
-    } else {
-        error.to_string()
-    }
-}
 
 /// A worker ended by itself: part of the node is dead, so all of it must end and be started anew.
 #[derive(Clone, Copy, Debug, thiserror::Error)]
@@ -80,6 +46,8 @@ pub struct Server {
     listeners: Vec<TcpListener>,
     admin: Option<TcpListener>,
     addresses: Vec<SocketAddr>,
+    /// Nothing where no address is limited.
+    addresses_limited: Option<Arc<Addresses>>,
     drain_window: Duration,
     reserve: Arc<Reserve>,
 }
@@ -114,6 +82,7 @@ impl Server {
             listeners,
             admin,
             addresses,
+            addresses_limited: Addresses::new(server.address_limits),
             // Nobody waits for a development server, least of all the person who has just pressed Ctrl-C.
             drain_window: if settings.development_app { Duration::ZERO } else { server.drain },
             reserve: Arc::new(Reserve::default()),
@@ -141,7 +110,13 @@ impl Server {
     pub async fn run(mut self, mut stop: watch::Receiver<u32>) -> Result<(), WorkerDied> {
         let mut tasks = JoinSet::new();
         for listener in std::mem::take(&mut self.listeners) {
-            tasks.spawn(accept(listener, Arc::clone(&self.workers), Arc::clone(&self.reserve)));
+            let acceptor = Acceptor {
+                workers: Arc::clone(&self.workers),
+                addresses: self.addresses_limited.clone(),
+                node: Arc::clone(&self.node),
+                reserve: Arc::clone(&self.reserve),
+            };
+            tasks.spawn(acceptor.accept(listener));
         }
         tasks.spawn(keep_time(Arc::clone(&self.node)));
         if let Some(admin) = self.admin.take() {
@@ -196,129 +171,4 @@ fn raise_file_limit() {
         Ok(files) => debug!(files, "file limit raised"),
         Err(error) => warn!(%error, "the file limit could not be raised"),
     }
-}
-
-fn listen(addresses: &[Listen], send_buffer_bytes: usize) -> Result<Vec<TcpListener>, StartError> {
-    let mut listeners: Vec<TcpListener> = Vec::new();
-    for wanted in addresses {
-        let mut address = wanted.address;
-        if let (0, Some(first)) = (address.port(), listeners.first()) {
-            address.set_port(first.local_addr()?.port());
-        }
-        match bind(address, Some(send_buffer_bytes)) {
-            Ok(listener) => listeners.push(listener),
-            Err(error) if wanted.required => return Err(StartError::Listen { address, error }),
-            Err(error) => debug!(%address, %error, "not listening"),
-        }
-    }
-    Ok(listeners)
-}
-
-/// The admin listener nobody asked for by name takes another port if its own is in use.
-fn listen_admin(host: IpAddr, port: u16, explicit: bool) -> Result<Option<TcpListener>, StartError> {
-    let address = SocketAddr::new(host, port);
-    match bind(address, None) {
-        Ok(listener) => Ok(Some(listener)),
-        Err(error) if explicit => Err(StartError::Listen { address, error }),
-        Err(error) => {
-            warn!(%address, "admin listener: {}; taking any free port", reason(&error));
-            let address = SocketAddr::new(host, 0);
-            bind(address, None).map(Some).map_err(|error| StartError::Listen { address, error })
-        }
-    }
-}
-
-fn bind(address: SocketAddr, send_buffer_bytes: Option<usize>) -> io::Result<TcpListener> {
-    let socket = Socket::new(Domain::for_address(address), Type::STREAM, Some(Protocol::TCP))?;
-    if address.is_ipv6() {
-        socket.set_only_v6(!address.ip().is_unspecified())?;
-    }
-    socket.set_reuse_address(true)?;
-    socket.set_nonblocking(true)?;
-    // Accepted sockets inherit both, which saves two calls for each.
-    socket.set_tcp_nodelay(true)?;
-    if let Some(bytes) = send_buffer_bytes {
-        socket.set_send_buffer_size(bytes)?;
-    }
-    socket.bind(&address.into())?;
-    socket.listen(BACKLOG)?;
-    Ok(socket.into())
-}
-
-/// One descriptor kept free, so that a connection can still be refused politely when there are no more.
-#[derive(Debug, Default)]
-struct Reserve {
-    is_short: AtomicBool,
-}
-
-impl Reserve {
-    /// Accepts one connection with the reserved descriptor and turns it away.
-    fn refuse_one(&self, listener: &TcpListener, held: &mut Option<std::fs::File>) {
-        if !self.is_short.swap(true, Relaxed) {
-            error!("out of file descriptors: new connections are refused until some close");
-        }
-        *held = None;
-        if let Ok((stream, _)) = listener.accept() {
-            // One that is gone already needs no answer.
-            drop(stream.set_nonblocking(true));
-            drop(io::Write::write(
-                &mut &stream,
-                b"HTTP/1.1 503 Service Unavailable\r\nconnection: close\r\ncontent-length: 0\r\n\r\n",
-            ));
-        }
-        *held = reserve();
-    }
-
-    fn recovered(&self) {
-        if self.is_short.swap(false, Relaxed) {
-            info!("file descriptors are free again");
-        }
-    }
-}
-
-fn reserve() -> Option<std::fs::File> {
-    std::fs::File::open("/dev/null").ok()
-}
-
-/// Hands every accepted socket to the worker with the least to do; equal loads take turns.
-async fn accept(listener: TcpListener, workers: Arc<[Worker]>, short: Arc<Reserve>) {
-    // The second handle accepts without the runtime, which would want a descriptor of its own.
-    let both =
-        listener.try_clone().and_then(|plain| Ok((plain, tokio::net::TcpListener::from_std(listener)?)));
-    let (plain, listener) = match both {
-        Ok(both) => both,
-        Err(error) => {
-            error!(%error, "cannot wait for connections");
-            return;
-        }
-    };
-    let mut held = reserve();
-    let mut turn = 0;
-    loop {
-        match listener.accept().await.and_then(|(stream, _)| stream.into_std()) {
-            Ok(stream) => {
-                short.recovered();
-                let loads = workers.iter().cycle().skip(turn % workers.len()).take(workers.len());
-                if let Some(worker) = loads.min_by_key(|worker| worker.load()) {
-                    worker.hand_over(stream).await;
-                }
-                turn = turn.wrapping_add(1);
-            }
-            Err(error) if is_shortage(&error) => {
-                short.refuse_one(&plain, &mut held);
-                tokio::time::sleep(ACCEPT_PAUSE).await;
-            }
-            // The client has gone before it was served.
-            Err(error) => debug!(%error, "accepting failed"),
-        }
-    }
-}
-
-/// Out of descriptors, of this process or of the system, or of memory for sockets.
-fn is_shortage(error: &io::Error) -> bool {
-    const ENFILE: i32 = 23;
-    const EMFILE: i32 = 24;
-    const ENOBUFS: i32 = 105;
-    const ENOMEM: i32 = 12;
-    matches!(error.raw_os_error(), Some(ENFILE | EMFILE | ENOBUFS | ENOMEM))
 }

@@ -27,6 +27,7 @@ use tokio::{
 use tracing::{error, warn};
 
 use crate::{
+    addresses::AddressPlace,
     apps::WorkerId,
     delivery::{Hub, Item},
     http::{self, Door},
@@ -47,13 +48,16 @@ enum Order {
     Drain(Duration),
 }
 
-/// One connection's share of its worker's load, given back when dropped.
+/// One connection's share of its worker's load, and its place among those of its address; given back when dropped.
 #[derive(Debug)]
-pub struct Load(Arc<AtomicUsize>);
+struct Load {
+    of_worker: Arc<AtomicUsize>,
+    _of_address: Option<AddressPlace>,
+}
 
 impl Drop for Load {
     fn drop(&mut self) {
-        self.0.fetch_sub(1, Relaxed);
+        self.of_worker.fetch_sub(1, Relaxed);
     }
 }
 
@@ -83,10 +87,11 @@ impl Worker {
 
     /// Hands a socket over, waiting while the worker is far behind: meanwhile the kernel's backlog fills, not our
     /// memory. A socket for a worker that has died is closed.
-    pub async fn hand_over(&self, stream: std::net::TcpStream) {
+    pub async fn hand_over(&self, stream: std::net::TcpStream, place: Option<AddressPlace>) {
         self.load.fetch_add(1, Relaxed);
+        let load = Load { of_worker: Arc::clone(&self.load), _of_address: place };
         // An error gives the order back, and dropping it closes the socket.
-        drop(self.orders.send(Order::Serve(stream, Load(Arc::clone(&self.load)))).await);
+        drop(self.orders.send(Order::Serve(stream, load)).await);
     }
 
     /// Tells its connections to leave, spread evenly over `window`. False if the worker has died.

@@ -230,6 +230,12 @@ pub enum ApiError {
         error: Box<ApiError>,
     },
 
+    /// More requests than the app may send. The answer says when to try again.
+    #[error("more than {per_second} requests a second (requests_per_second); try again in a second")]
+    RateLimit {
+        /// Requests allowed, a second.
+        per_second: u32,
+    },
     /// A queue of this node is full; nobody got the event.
     #[error("the server is over capacity; try again later")]
     OverCapacity,
@@ -281,6 +287,7 @@ impl ApiError {
             Self::BodyTimeout { .. } => 408,
             Self::BodyTooLarge { .. } | Self::DataTooLarge { .. } => 413,
             Self::Item { error, .. } => error.status(),
+            Self::RateLimit { .. } => 429,
             Self::ServerFault => 500,
             Self::OverCapacity | Self::Cluster => 503,
         }
@@ -357,6 +364,11 @@ mod tests {
                 ApiError::QueryRepeated { key: "a\nb".to_owned() },
                 400,
                 r#"query parameter "a\nb" is given more than once; a list is written k[]=a&k[]=b"#,
+            ),
+            (
+                ApiError::RateLimit { per_second: 5 },
+                429,
+                "more than 5 requests a second (requests_per_second); try again in a second",
             ),
             (ApiError::ServerFault, 500, "internal server error"),
             (ApiError::OverCapacity, 503, "the server is over capacity; try again later"),

@@ -6,6 +6,7 @@
 mod body;
 mod events;
 mod queries;
+mod timeline;
 
 use std::sync::Arc;
 
@@ -14,7 +15,7 @@ use http_body_util::Full;
 use hyper::{
     Method, Request, Response, StatusCode,
     body::Incoming,
-    header::{ALLOW, CONTENT_TYPE, HeaderValue},
+    header::{ALLOW, CONTENT_TYPE, HeaderValue, RETRY_AFTER},
 };
 use soundpost_protocol::api::{ApiError, Query, verify_head};
 
@@ -92,6 +93,7 @@ pub async fn respond(
         "/" | "/up" | "/ready" if !is_get => refuse(&ApiError::Method { allow: "GET" }),
         "/" => health(node, "OK"),
         "/ready" => health(node, "ready"),
+        _ if path.starts_with(timeline::PREFIX) && is_get => timeline::answer(path),
         "/up" => json(r#"{"health":"OK"}"#.to_owned()),
         _ if path.starts_with("/app/") => {
             refusal(StatusCode::UPGRADE_REQUIRED, "this is a WebSocket endpoint")
@@ -115,6 +117,10 @@ async fn serve(
     let query = Query::parse(head.uri.query().unwrap_or_default())?;
     let path = head.uri.path();
     let digest = verify_head(&app.app, allow, path, &node.path_prefix, &query, unix_seconds())?;
+    // After the signature, so that nobody else can use up what the app may send.
+    if let Some(per_second) = app.over_rate() {
+        return Err(ApiError::RateLimit { per_second });
+    }
     let body = body::read(node, &app.app, incoming).await?;
     digest.check(&body)?;
     match route {
@@ -154,8 +160,14 @@ fn json(body: String) -> Response<Full<Bytes>> {
 fn refuse(error: &ApiError) -> Response<Full<Bytes>> {
     let status = StatusCode::from_u16(error.status()).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
     let mut response = refusal(status, &error.to_string());
+    let headers = response.headers_mut();
     if let ApiError::Method { allow } = error {
-        response.headers_mut().insert(ALLOW, HeaderValue::from_static(allow));
+        headers.insert(ALLOW, HeaderValue::from_static(allow));
+    }
+    if let ApiError::RateLimit { per_second } = error {
+        headers.insert(RETRY_AFTER, HeaderValue::from_static("1"));
+        headers.insert("x-ratelimit-limit", HeaderValue::from(*per_second));
+        headers.insert("x-ratelimit-remaining", HeaderValue::from_static("0"));
     }
     response
 }

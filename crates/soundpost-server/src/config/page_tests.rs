@@ -69,6 +69,8 @@ fn default_of(key: &str, settings: &Settings) -> String {
         }
         "server.drain_seconds" => server.drain.as_secs().to_string(),
         "server.connections_max" => count(server.connections_max),
+        "server.connections_per_address_max" => count(server.address_limits.connections_max),
+        "server.connections_per_address_per_second" => count(server.address_limits.connections_per_second),
         "server.queue_bytes_max" => {
             assert_eq!(server.queue_bytes_max, 1_048_576.max(16 * limits.event_data_bytes_max));
             "1048576".to_owned()
@@ -103,6 +105,7 @@ fn default_of(key: &str, settings: &Settings) -> String {
             assert!(app.allowed_origins.allow(None));
             "[\"*\"]".to_owned()
         }
+        "apps.requests_per_second" => count(app.requests_per_second),
         "apps.connections_max" => count(app.connections_max),
         "apps.channels_per_connection_max" => count(limits.channels_per_connection_max),
         "apps.activity_timeout_seconds" => app.activity_timeout.as_secs().to_string(),

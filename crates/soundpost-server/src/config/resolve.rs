@@ -11,8 +11,9 @@ use super::{
     layers::{Layered, LayeredApp},
     reverb,
     settings::{LOOPBACK, cores, queue_bytes_default},
-    written::AppFile,
+    written::{AppFile, ServerFile},
 };
+use crate::addresses::AddressLimits;
 
 /// Bytes of one message or event, at most: larger ones would starve every other connection.
 const BYTES_MAX: u32 = 67_108_864;
@@ -48,10 +49,7 @@ impl TryFrom<Layered> for Settings {
         let file = &settings.server;
         let path = path(server, &layered)?;
         let hostname = file.hostname.as_ref().map(|text| server.text("hostname", text)).transpose()?;
-        let workers = server.size("workers", file.workers.as_ref(), 0, 0..=1024)?;
-        let requests = file.request_bytes_max.as_ref();
-        let requests =
-            requests.map(|_| server.size("request_bytes_max", requests, 0, 1..=BYTES_MAX)).transpose()?;
+        let workers = server.size("workers", file.workers.as_ref(), 0, 0..=256)?;
         let defaults = ServerSettings::default();
         let queue = queue_bytes_default(&apps);
         let formats = [("human", LogFormat::Human), ("json", LogFormat::Json)];
@@ -69,6 +67,7 @@ impl TryFrom<Layered> for Settings {
                     0..=3600,
                 )?,
                 connections_max: count(server, "connections_max", file.connections_max.as_ref(), None)?,
+                address_limits: address_limits(server, file)?,
                 queue_bytes_max: server.size(
                     "queue_bytes_max",
                     file.queue_bytes_max.as_ref(),
@@ -81,7 +80,7 @@ impl TryFrom<Layered> for Settings {
                     defaults.send_buffer_bytes,
                     4096..=16_777_216,
                 )?,
-                request_bytes_max: requests,
+                request_bytes_max: request_bytes_max(server, file)?,
                 admin: admin(&layered)?,
             },
             apps,
@@ -164,6 +163,19 @@ fn path(server: Table<'_>, layered: &Layered) -> Result<String, ConfigError> {
         place: server.at("path"),
         found: format!("{text:?}"),
         expected: "a path of A-Z a-z 0-9 . _ ~ - between slashes, at most 200 characters".to_owned(),
+    })
+}
+
+fn request_bytes_max(server: Table<'_>, file: &ServerFile) -> Result<Option<usize>, ConfigError> {
+    let written = file.request_bytes_max.as_ref();
+    written.map(|_| server.size("request_bytes_max", written, 0, 1..=BYTES_MAX)).transpose()
+}
+
+fn address_limits(server: Table<'_>, file: &ServerFile) -> Result<AddressLimits, ConfigError> {
+    let (max, rate) = ("connections_per_address_max", "connections_per_address_per_second");
+    Ok(AddressLimits {
+        connections_max: count(server, max, file.connections_per_address_max.as_ref(), None)?,
+        connections_per_second: count(server, rate, file.connections_per_address_per_second.as_ref(), None)?,
     })
 }
 
@@ -253,6 +265,8 @@ fn app(written: &LayeredApp, notes: &mut Vec<Note>) -> Result<App, ConfigError> 
     if let Some(entries) = &file.allowed_origins {
         app.allowed_origins = Origins::new(table.texts("allowed_origins", entries)?);
     }
+    let requests = file.requests_per_second.as_ref();
+    app.requests_per_second = count(table, "requests_per_second", requests, app.requests_per_second)?;
     app.connections_max =
         count(table, "connections_max", file.connections_max.as_ref(), app.connections_max)?;
     timeouts(table, file, &mut app)?;

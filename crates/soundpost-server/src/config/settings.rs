@@ -9,6 +9,8 @@ use std::{
 
 use soundpost_protocol::app::{App, Limits};
 
+use crate::addresses::AddressLimits;
+
 /// The two addresses a machine has for itself.
 pub(super) const LOOPBACK: [IpAddr; 2] = [IpAddr::V4(Ipv4Addr::LOCALHOST), IpAddr::V6(Ipv6Addr::LOCALHOST)];
 
@@ -51,6 +53,8 @@ pub struct ServerSettings {
     pub drain: Duration,
     /// Connections of this node; `None`: no limit (4100 above it).
     pub connections_max: Option<NonZeroU32>,
+    /// What one address may do.
+    pub address_limits: AddressLimits,
     /// Bytes waiting for one connection before it is cut.
     pub queue_bytes_max: usize,
     /// The kernel's send buffer of one connection, bytes.
@@ -159,6 +163,7 @@ impl Default for ServerSettings {
             workers: cores(),
             drain: Duration::from_secs(25),
             connections_max: None,
+            address_limits: AddressLimits::default(),
             queue_bytes_max: queue_bytes_default(&[]),
             send_buffer_bytes: 65_536,
             request_bytes_max: None,

@@ -44,7 +44,7 @@ impl Stage {
         stream.set_read_timeout(Some(Duration::from_secs(10))).unwrap();
         let (accepted, _) = listener.accept().unwrap();
         accepted.set_nonblocking(true).unwrap();
-        self.runtime.block_on(self.worker.hand_over(accepted));
+        self.runtime.block_on(self.worker.hand_over(accepted, None));
         stream
             .write_all(
                 b"GET /app/key HTTP/1.1\r\nhost: x\r\nconnection: upgrade\r\nupgrade: websocket\r\n\

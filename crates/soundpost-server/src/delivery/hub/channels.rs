@@ -23,7 +23,7 @@ use crate::{
 };
 
 impl Hub {
-    /// Puts the connection's join on its way. Errors: see [`Delivery::join`].
+    /// Puts the connection's join on its way. Errors: see [`join`](crate::delivery::Delivery::join).
     pub fn join(
         &mut self,
         name: ConnectionRef,

@@ -1,0 +1,130 @@
+//! Accepting: from a listening socket to the worker that will serve the connection, or to a polite no.
+
+use std::{
+    io,
+    net::{IpAddr, TcpListener, TcpStream},
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering::Relaxed},
+    },
+    time::{Duration, Instant},
+};
+
+use tracing::{debug, error, info};
+
+use crate::{addresses::Addresses, node::Node, worker::Worker};
+
+/// After accepting failed for want of something, so long until the next try.
+const PAUSE: Duration = Duration::from_millis(50);
+
+/// One descriptor kept free, so that a connection can still be refused politely when there are no more.
+#[derive(Debug, Default)]
+pub(crate) struct Reserve {
+    is_short: AtomicBool,
+}
+
+impl Reserve {
+    /// Accepts one connection with the reserved descriptor and turns it away.
+    fn refuse_one(&self, listener: &TcpListener, held: &mut Option<std::fs::File>) {
+        if !self.is_short.swap(true, Relaxed) {
+            error!("out of file descriptors: new connections are refused until some close");
+        }
+        *held = None;
+        if let Ok((stream, _)) = listener.accept() {
+            turn_away(&stream, UNAVAILABLE);
+        }
+        *held = reserve();
+    }
+
+    fn recovered(&self) {
+        if self.is_short.swap(false, Relaxed) {
+            info!("file descriptors are free again");
+        }
+    }
+}
+
+const UNAVAILABLE: &[u8] =
+    b"HTTP/1.1 503 Service Unavailable\r\nconnection: close\r\nretry-after: 1\r\ncontent-length: 0\r\n\r\n";
+const TOO_MANY: &[u8] =
+    b"HTTP/1.1 429 Too Many Requests\r\nconnection: close\r\nretry-after: 1\r\ncontent-length: 0\r\n\r\n";
+
+/// Writes an answer to a request that is not read; whether the client gets it is its own affair.
+fn turn_away(stream: &TcpStream, answer: &[u8]) {
+    drop(stream.set_nonblocking(true));
+    drop(io::Write::write(&mut &*stream, answer));
+}
+
+fn reserve() -> Option<std::fs::File> {
+    std::fs::File::open("/dev/null").ok()
+}
+
+/// What the tasks that accept connections share.
+#[derive(Debug)]
+pub(crate) struct Acceptor {
+    pub(crate) workers: Arc<[Worker]>,
+    /// Nothing where no address is limited.
+    pub(crate) addresses: Option<Arc<Addresses>>,
+    pub(crate) node: Arc<Node>,
+    pub(crate) reserve: Arc<Reserve>,
+}
+
+impl Acceptor {
+    /// Accepts for as long as the server runs.
+    pub(crate) async fn accept(self, listener: TcpListener) {
+        // The second handle accepts without the runtime, which would want a descriptor of its own.
+        let both =
+            listener.try_clone().and_then(|plain| Ok((plain, tokio::net::TcpListener::from_std(listener)?)));
+        let (plain, listener) = match both {
+            Ok(both) => both,
+            Err(error) => {
+                error!(%error, "cannot wait for connections");
+                return;
+            }
+        };
+        let mut held = reserve();
+        let mut turn = 0;
+        loop {
+            match listener.accept().await.and_then(|(stream, peer)| Ok((stream.into_std()?, peer))) {
+                Ok((stream, peer)) => {
+                    self.reserve.recovered();
+                    self.hand_over(stream, peer.ip(), turn).await;
+                    turn = turn.wrapping_add(1);
+                }
+                Err(error) if is_shortage(&error) => {
+                    self.reserve.refuse_one(&plain, &mut held);
+                    tokio::time::sleep(PAUSE).await;
+                }
+                // The client has gone before it was served.
+                Err(error) => debug!(%error, "accepting failed"),
+            }
+        }
+    }
+
+    /// Hands a socket to the worker with the least to do; equal loads take turns.
+    async fn hand_over(&self, stream: TcpStream, address: IpAddr, turn: usize) {
+        let place = self.addresses.as_ref().map(|all| all.admit(address, Instant::now()));
+        let place = match place.transpose() {
+            Ok(place) => place,
+            Err(refusal) => {
+                debug!(%address, ?refusal, "connection refused");
+                self.node.refused_addresses.add(1);
+                turn_away(&stream, TOO_MANY);
+                return;
+            }
+        };
+        let count = self.workers.len();
+        let in_turn = self.workers.iter().cycle().skip(turn % count).take(count);
+        if let Some(worker) = in_turn.min_by_key(|worker| worker.load()) {
+            worker.hand_over(stream, place).await;
+        }
+    }
+}
+
+/// Out of descriptors, of this process or of the system, or of memory for sockets.
+fn is_shortage(error: &io::Error) -> bool {
+    const ENFILE: i32 = 23;
+    const EMFILE: i32 = 24;
+    const ENOBUFS: i32 = 105;
+    const ENOMEM: i32 = 12;
+    matches!(error.raw_os_error(), Some(ENFILE | EMFILE | ENOBUFS | ENOMEM))
+}

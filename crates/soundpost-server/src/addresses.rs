@@ -1,0 +1,145 @@
+//! How many connections one address may have and open: off unless configured, for a server that faces the internet
+//! without a proxy that does this.
+
+use std::{collections::HashMap, net::IpAddr, num::NonZeroU32, sync::Arc, time::Instant};
+
+use foldhash::quality::RandomState;
+use parking_lot::Mutex;
+use soundpost_protocol::rate::Bucket;
+
+/// Addresses remembered for their rate alone; above that those without a connection are forgotten.
+const QUIET_MAX: usize = 65_536;
+
+/// What one address may do. An IPv6 host owns a whole /64 and is counted as one.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct AddressLimits {
+    /// Connections at once; `None`: no limit.
+    pub connections_max: Option<NonZeroU32>,
+    /// New connections a second, with a burst of as many; `None`: no limit.
+    pub connections_per_second: Option<NonZeroU32>,
+}
+
+#[derive(Debug, Default)]
+struct Entry {
+    open: u32,
+    bucket: Option<Bucket>,
+}
+
+/// The addresses that have connections, or had one lately.
+#[derive(Debug)]
+pub struct Addresses {
+    limits: AddressLimits,
+    by_address: Mutex<HashMap<IpAddr, Entry, RandomState>>,
+}
+
+/// Why an address gets no further connection.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum AddressRefusal {
+    /// It has as many as it may.
+    Connections,
+    /// It opens them too fast.
+    Rate,
+}
+
+impl Addresses {
+    /// Nobody yet; `None` if nothing is limited, so that nothing need be counted.
+    pub fn new(limits: AddressLimits) -> Option<Arc<Self>> {
+        (limits != AddressLimits::default()).then(|| Arc::new(Self { limits, by_address: Mutex::default() }))
+    }
+
+    /// Counts a connection in.
+    pub fn admit(self: &Arc<Self>, address: IpAddr, now: Instant) -> Result<AddressPlace, AddressRefusal> {
+        let address = whole_host(address);
+        let mut all = self.by_address.lock();
+        if all.len() >= QUIET_MAX {
+            all.retain(|_, entry| entry.open > 0);
+        }
+        let entry = all.entry(address).or_default();
+        if self.limits.connections_max.is_some_and(|max| entry.open >= max.get()) {
+            return Err(AddressRefusal::Connections);
+        }
+        if let Some(per_second) = self.limits.connections_per_second {
+            let bucket = entry.bucket.get_or_insert(Bucket::new(per_second, now));
+            if !bucket.take(per_second, now) {
+                return Err(AddressRefusal::Rate);
+            }
+        }
+        entry.open += 1;
+        Ok(AddressPlace { addresses: Arc::clone(self), address })
+    }
+
+    fn leave(&self, address: IpAddr) {
+        let mut all = self.by_address.lock();
+        if let Some(entry) = all.get_mut(&address) {
+            entry.open -= 1;
+            if entry.open == 0 && entry.bucket.is_none() {
+                all.remove(&address);
+            }
+        }
+    }
+}
+
+/// One connection of an address, counted out when dropped.
+#[derive(Debug)]
+pub struct AddressPlace {
+    addresses: Arc<Addresses>,
+    address: IpAddr,
+}
+
+impl Drop for AddressPlace {
+    fn drop(&mut self) {
+        self.addresses.leave(self.address);
+    }
+}
+
+/// IPv4 as it is, also where it comes mapped into IPv6; of IPv6 the first 64 bits.
+fn whole_host(address: IpAddr) -> IpAddr {
+    match address.to_canonical() {
+        IpAddr::V4(address) => IpAddr::V4(address),
+        IpAddr::V6(address) => IpAddr::V6((address.to_bits() >> 64 << 64).into()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::*;
+
+    fn addresses(connections: u32, per_second: u32) -> Arc<Addresses> {
+        Addresses::new(AddressLimits {
+            connections_max: NonZeroU32::new(connections),
+            connections_per_second: NonZeroU32::new(per_second),
+        })
+        .unwrap()
+    }
+
+    #[test]
+    fn nothing_is_counted_where_nothing_is_limited() {
+        assert!(Addresses::new(AddressLimits::default()).is_none());
+    }
+
+    #[test]
+    fn an_address_has_as_many_connections_as_it_may() {
+        let all = addresses(2, 0);
+        let now = Instant::now();
+        let admit = |text: &str| all.admit(text.parse().unwrap(), now);
+        let first = admit("10.0.0.1").unwrap();
+        let _second = admit("::ffff:10.0.0.1").unwrap();
+        assert_eq!(admit("10.0.0.1").unwrap_err(), AddressRefusal::Connections);
+        assert!(admit("10.0.0.2").is_ok());
+        drop(first);
+        assert!(admit("10.0.0.1").is_ok());
+        let _host = [admit("2001:db8::1").unwrap(), admit("2001:db8::2").unwrap()];
+        assert_eq!(admit("2001:db8::3").unwrap_err(), AddressRefusal::Connections);
+    }
+
+    #[test]
+    fn an_address_opens_connections_as_fast_as_it_may() {
+        let all = addresses(0, 2);
+        let start = Instant::now();
+        let admit =
+            |ms: u64| all.admit("10.0.0.1".parse().unwrap(), start + Duration::from_millis(ms)).is_ok();
+        assert_eq!([0, 0, 0, 500, 500].map(admit), [true, true, false, true, false]);
+    }
+}
