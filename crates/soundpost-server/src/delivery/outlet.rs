@@ -22,7 +22,7 @@ const SLICES: usize = 64;
 #[derive(Debug)]
 pub struct Queued {
     bytes: AtomicUsize,
-    /// Of one connection; one frame alone may be larger.
+    /// Of one connection, behind the frame that is on its way.
     pub connection_bytes_max: usize,
     /// Of all connections of the node.
     pub node_bytes_max: usize,
@@ -206,7 +206,9 @@ impl Outlet {
                 written = 0;
             }
         }
-        if queue.bytes > all.connection_bytes_max && queue.frames.len() > 1 {
+        // The frame on its way does not count, however large it is: nobody is cut for the size of a roster.
+        let behind_first = queue.bytes - queue.frames.front().map_or(0, Bytes::len);
+        if behind_first > all.connection_bytes_max {
             Sent::Overflow
         } else if was_blocked {
             Sent::Behind
