@@ -36,6 +36,16 @@ impl Places {
         command
     }
 
+    /// A program of Node.js; ours before the machine's, where we had to install one.
+    fn node(&self, program: &str, arguments: &[&str]) -> Command {
+        let path = env::var_os("PATH").unwrap_or_default();
+        let folders = std::iter::once(provision::own_node(&self.target)).chain(env::split_paths(&path));
+        let mut command = self.command(program, arguments);
+        // Folders that came out of a path go into one.
+        command.env("PATH", env::join_paths(folders).unwrap_or(path));
+        command
+    }
+
     fn cargo(&self, arguments: &[&str]) -> Command {
         self.command(env::var_os("CARGO").unwrap_or_else(|| "cargo".into()), arguments)
     }
@@ -45,7 +55,7 @@ impl Places {
 pub(crate) fn run(only: Option<Part>) -> ExitCode {
     let places = Places::find();
     let mut steps = Steps::default();
-    if steps.perform("provision", || provision::provision(only)) {
+    if steps.perform("provision", || provision::provision(only, &places.target)) {
         if only != Some(Part::E2e) {
             rust(&places, &mut steps);
         }
@@ -80,15 +90,15 @@ fn node(places: &Places, steps: &mut Steps) {
     let npm = ["ci", "--no-audit", "--no-fund", "--prefer-offline"];
     let example = places.root.join("examples/echo-chat");
     let installed = [
-        steps.run(packages, places.command("npm", &npm).current_dir(&places.e2e)),
-        steps.run(of_the_example, places.command("npm", &npm).current_dir(example)),
+        steps.run(packages, places.node("npm", &npm).current_dir(&places.e2e)),
+        steps.run(of_the_example, places.node("npm", &npm).current_dir(example)),
     ];
     if installed != [true, true] {
         return steps.not_run(&[tests], "packages are missing");
     }
     // Two files at a time, as CI has two cores; a file that hangs is ended, and fails, after two minutes.
     let arguments = ["--test", "--test-reporter=spec", "--test-concurrency=2", "--test-timeout=120000"];
-    let mut node = places.command("node", &arguments);
+    let mut node = places.node("node", &arguments);
     steps.run(tests, node.current_dir(&places.e2e).env("CARGO_TARGET_DIR", &places.target));
 }
 

@@ -5,7 +5,7 @@
 
 use std::{
     env, io,
-    path::Path,
+    path::{Path, PathBuf},
     process::{Command, Output},
 };
 
@@ -13,6 +13,8 @@ use crate::Part;
 
 /// The oldest Node.js whose test runner and clients work.
 const NODE_MAJOR_MIN: u32 = 20;
+/// What is installed by npm, out of its registry, where the Node.js that brought npm is older: Debian 12 has 18.
+const NODE_BY_NPM: &str = "node@22";
 
 /// Something the tests use, and the Debian packages that bring it.
 struct Need {
@@ -36,12 +38,7 @@ const NEEDS: [Need; 6] = [
         part: Some(Part::Rust),
         is_met: || on_path("redis-server"),
     },
-    Need {
-        what: "Node.js 20 or newer",
-        packages: &["nodejs"],
-        part: Some(Part::E2e),
-        is_met: || on_path("node"),
-    },
+    Need { what: "Node.js", packages: &["nodejs"], part: Some(Part::E2e), is_met: || on_path("node") },
     Need { what: "npm", packages: &["npm"], part: Some(Part::E2e), is_met: || on_path("npm") },
     Need {
         what: "Chromium",
@@ -79,13 +76,15 @@ pub(crate) enum ProvisionError {
         /// Why it was not installed.
         why: &'static str,
     },
-    /// A Node.js is there, but no good.
+    /// A newer Node.js could not be installed; npm has printed why.
     #[error(
-        "Node.js {found:?} is too old: the tests need version {NODE_MAJOR_MIN} or newer; install one from nodejs.org"
+        "Node.js {found:?} is too old and `{command}` failed; the tests need version {NODE_MAJOR_MIN} or newer"
     )]
     OldNode {
         /// What `node --version` says.
         found: String,
+        /// The command line.
+        command: String,
     },
     /// apt failed; it has printed why.
     #[error("`{command}` failed")]
@@ -103,8 +102,8 @@ pub(crate) enum ProvisionError {
     },
 }
 
-/// Installs what `only`, or everything, needs and lacks.
-pub(crate) fn provision(only: Option<Part>) -> Result<(), ProvisionError> {
+/// Installs what `only`, or everything, needs and lacks. What belongs to this repository alone goes under `target`.
+pub(crate) fn provision(only: Option<Part>, target: &Path) -> Result<(), ProvisionError> {
     let missing = missing(only);
     if !missing.is_empty() {
         let packages = packages_of(&missing);
@@ -122,7 +121,7 @@ pub(crate) fn provision(only: Option<Part>) -> Result<(), ProvisionError> {
         }
     }
     if only != Some(Part::Rust) {
-        check_node()?;
+        renew_node(target)?;
     }
     println!("all there");
     Ok(())
@@ -170,14 +169,32 @@ fn install(prefix: &[&'static str], packages: &[&'static str]) -> Result<(), Pro
     Ok(())
 }
 
-fn check_node() -> Result<(), ProvisionError> {
-    let out =
-        output("node", &["--version"]).map_err(|error| ProvisionError::Start { program: "node", error })?;
-    let found = String::from_utf8_lossy(&out.stdout).trim().to_owned();
-    match node_major(&found) {
-        Some(major) if major >= NODE_MAJOR_MIN => Ok(()),
-        _ => Err(ProvisionError::OldNode { found }),
+/// Where a Node.js of our own is, if the machine's was too old.
+pub(crate) fn own_node(target: &Path) -> PathBuf {
+    target.join("e2e-node/node_modules/.bin")
+}
+
+/// Installs a newer Node.js for the tests where the machine's is too old.
+fn renew_node(target: &Path) -> Result<(), ProvisionError> {
+    let version = |program: &Path| {
+        let out = Command::new(program).arg("--version").output();
+        let out = out.map_err(|error| ProvisionError::Start { program: "node", error })?;
+        Ok(String::from_utf8_lossy(&out.stdout).trim().to_owned())
+    };
+    let is_new = |version: &str| node_major(version).is_some_and(|major| major >= NODE_MAJOR_MIN);
+    let found = version(Path::new("node"))?;
+    let own = own_node(target).join("node");
+    if is_new(&found) || (own.exists() && version(&own).is_ok_and(|version| is_new(&version))) {
+        return Ok(());
     }
+    println!("Node.js {found} is too old; installing {NODE_BY_NPM} for the tests");
+    let mut npm = Command::new("npm");
+    npm.args(["install", "--no-save", "--no-audit", "--no-fund", "--prefix"]);
+    let status = npm.arg(target.join("e2e-node")).arg(NODE_BY_NPM).status();
+    if status.map_err(|error| ProvisionError::Start { program: "npm", error })?.success() {
+        return Ok(());
+    }
+    Err(ProvisionError::OldNode { found, command: format!("npm install {NODE_BY_NPM}") })
 }
 
 /// `v20.20.2` is 20.
