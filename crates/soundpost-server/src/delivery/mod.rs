@@ -99,16 +99,4 @@ impl Delivery {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_socket_id_leads_back_to_its_connection() {
-        for (worker, slot, generation) in [(0, 0, 0), (255, (1 << 24) - 1, u32::MAX), (3, 77, 123)] {
-            let connection = ConnectionRef::new(slot, generation);
-            let id = connection.socket_id(WorkerId(worker), 0);
-            assert_eq!(ConnectionRef::of(id), (WorkerId(worker), connection));
-            assert_ne!(id.right, 0);
-        }
-    }
-}
+mod tests;
