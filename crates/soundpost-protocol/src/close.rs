@@ -175,6 +175,14 @@ mod tests {
     use super::*;
 
     #[test]
+    fn every_reason_is_listed_in_its_place() {
+        for (place, reason) in CloseReason::ALL.into_iter().enumerate() {
+            assert_eq!(reason as usize, place, "{reason:?}");
+        }
+        assert_eq!(CloseReason::ALL.len(), CloseReason::ServerFault as usize + 1, "the last of the reasons");
+    }
+
+    #[test]
     fn no_close_code_keeps_a_client_away_that_may_come_back() {
         for reason in CloseReason::ALL {
             let (code, text) = reason.wire();

@@ -17,7 +17,8 @@ use crate::{addresses::Addresses, node::Node, worker::Worker};
 /// After accepting failed for want of something, so long until the next try.
 const PAUSE: Duration = Duration::from_millis(50);
 
-/// One descriptor kept free, so that a connection can still be refused politely when there are no more.
+/// Whether descriptors have run out. Each listener keeps one in reserve, so that a connection can still be refused
+/// politely then.
 #[derive(Debug, Default)]
 pub(crate) struct Reserve {
     is_short: AtomicBool,
@@ -71,7 +72,7 @@ pub(crate) struct Acceptor {
 impl Acceptor {
     /// Accepts for as long as the server runs.
     pub(crate) async fn accept(self, listener: TcpListener) {
-        // The second handle accepts without the runtime, which would want a descriptor of its own.
+        // The second handle accepts what is to be turned away, without making it known to the runtime.
         let both =
             listener.try_clone().and_then(|plain| Ok((plain, tokio::net::TcpListener::from_std(listener)?)));
         let (plain, listener) = match both {
@@ -94,8 +95,11 @@ impl Acceptor {
                     self.reserve.refuse_one(&plain, &mut held);
                     tokio::time::sleep(PAUSE).await;
                 }
-                // The client has gone before it was served.
-                Err(error) => debug!(%error, "accepting failed"),
+                Err(error) => {
+                    // Mostly a client that has gone before it was served; whatever else it is must not be spun on.
+                    debug!(%error, "accepting failed");
+                    tokio::time::sleep(Duration::from_millis(1)).await;
+                }
             }
         }
     }

@@ -7,7 +7,7 @@ use foldhash::quality::RandomState;
 use parking_lot::Mutex;
 use soundpost_protocol::rate::Bucket;
 
-/// Addresses remembered for their rate alone; above that those without a connection are forgotten.
+/// From so many addresses on, those without a connection are forgotten whenever the number has doubled.
 const QUIET_MAX: usize = 65_536;
 
 /// What one address may do. An IPv6 host owns a whole /64 and is counted as one.
@@ -29,7 +29,14 @@ struct Entry {
 #[derive(Debug)]
 pub struct Addresses {
     limits: AddressLimits,
-    by_address: Mutex<HashMap<IpAddr, Entry, RandomState>>,
+    by_address: Mutex<Known>,
+}
+
+#[derive(Debug, Default)]
+struct Known {
+    entries: HashMap<IpAddr, Entry, RandomState>,
+    /// How many there were after the last time those without a connection were forgotten.
+    kept: usize,
 }
 
 /// Why an address gets no further connection.
@@ -50,11 +57,12 @@ impl Addresses {
     /// Counts a connection in.
     pub fn admit(self: &Arc<Self>, address: IpAddr, now: Instant) -> Result<AddressPlace, AddressRefusal> {
         let address = whole_host(address);
-        let mut all = self.by_address.lock();
-        if all.len() >= QUIET_MAX {
-            all.retain(|_, entry| entry.open > 0);
+        let known = &mut *self.by_address.lock();
+        if known.entries.len() >= QUIET_MAX.max(2 * known.kept) {
+            known.entries.retain(|_, entry| entry.open > 0);
+            known.kept = known.entries.len();
         }
-        let entry = all.entry(address).or_default();
+        let entry = known.entries.entry(address).or_default();
         if self.limits.connections_max.is_some_and(|max| entry.open >= max.get()) {
             return Err(AddressRefusal::Connections);
         }
@@ -69,11 +77,11 @@ impl Addresses {
     }
 
     fn leave(&self, address: IpAddr) {
-        let mut all = self.by_address.lock();
-        if let Some(entry) = all.get_mut(&address) {
+        let entries = &mut self.by_address.lock().entries;
+        if let Some(entry) = entries.get_mut(&address) {
             entry.open -= 1;
             if entry.open == 0 && entry.bucket.is_none() {
-                all.remove(&address);
+                entries.remove(&address);
             }
         }
     }

@@ -5,15 +5,15 @@ use std::{
     num::NonZeroU32,
     sync::{
         Arc,
-        atomic::{AtomicU32, AtomicUsize, Ordering::Relaxed},
+        atomic::{AtomicU32, Ordering::Relaxed},
     },
-    time::{Duration, Instant},
+    time::Instant,
 };
 
 use parking_lot::Mutex;
 use soundpost_protocol::{app::App, channel::ChannelName, rate::Bucket};
 
-use crate::metrics::AppCounters;
+use crate::{cache::Cache, metrics::AppCounters};
 
 /// Names an app inside this node in less space than its id.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -85,42 +85,6 @@ impl Drop for QuotaPlace {
     }
 }
 
-/// The bytes that the cache channels of one app may keep, and do.
-#[derive(Debug)]
-pub struct CacheBudget {
-    used: AtomicUsize,
-    bytes_max: usize,
-    ttl: Duration,
-}
-
-impl CacheBudget {
-    /// Nothing used. `ttl`: how long an event is kept.
-    pub fn new(bytes_max: usize, ttl: Duration) -> Arc<Self> {
-        Arc::new(Self { used: AtomicUsize::new(0), bytes_max, ttl })
-    }
-
-    /// How long an event is kept.
-    pub const fn ttl(&self) -> Duration {
-        self.ttl
-    }
-
-    /// Bytes that are taken.
-    pub fn used(&self) -> usize {
-        self.used.load(Relaxed)
-    }
-
-    /// Gives bytes back.
-    pub(crate) fn release(&self, bytes: usize) {
-        self.used.fetch_sub(bytes, Relaxed);
-    }
-
-    /// Takes bytes; false if there are not so many.
-    pub(crate) fn reserve(&self, bytes: usize) -> bool {
-        let more = |used: usize| used.checked_add(bytes).filter(|used| *used <= self.bytes_max);
-        self.used.fetch_update(Relaxed, Relaxed, more).is_ok()
-    }
-}
-
 /// An app as this node runs it.
 #[derive(Debug)]
 pub struct RunningApp {
@@ -130,8 +94,8 @@ pub struct RunningApp {
     pub index: AppIndex,
     /// Its open connections.
     pub quota: Arc<Quota>,
-    /// What its cache channels may keep.
-    pub cache: Arc<CacheBudget>,
+    /// What its cache channels keep.
+    pub cache: Arc<Cache>,
     /// What it may still ask of the HTTP API, if that is limited.
     requests: Option<(NonZeroU32, Mutex<Bucket>)>,
     counters: Box<[AppCounters]>,
@@ -174,7 +138,7 @@ impl Apps {
             .map(|(index, app)| {
                 let counters = (0..workers).map(|_| AppCounters::default()).collect();
                 let quota = Quota::new(app.connections_max);
-                let cache = CacheBudget::new(app.cache_bytes_max, app.cache_ttl);
+                let cache = Arc::new(Cache::new(app.cache_bytes_max, app.cache_ttl));
                 let bucket = |per_second| (per_second, Mutex::new(Bucket::new(per_second, Instant::now())));
                 let requests = app.requests_per_second.map(bucket);
                 let index = AppIndex(index);

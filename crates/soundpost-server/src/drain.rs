@@ -29,7 +29,7 @@ pub async fn drain(node: &Arc<Node>, workers: &[Worker], window: Duration) {
     }
     sleep_until(end).await;
     let last = Instant::now() + FAREWELL;
-    while node.quota.open() > 0 && Instant::now() < last {
+    while node.delivery.seats.load(Relaxed) > 0 && Instant::now() < last {
         sleep(LOOK).await;
     }
 }

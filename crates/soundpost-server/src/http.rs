@@ -227,6 +227,11 @@ fn upgrade<H: 'static>(
     tokio::task::spawn_local(async move {
         let Ok(websocket) = upgraded.await else { return };
         let Ok(parts) = websocket.into_inner().into_inner().downcast::<Watched>() else { return };
+        // A drain that has begun meanwhile has not seen this client, so it must not be let in any more.
+        let admitted = match admitted {
+            Ok(_) if door.node.is_draining() => Err(CloseReason::OverCapacity),
+            admitted => admitted,
+        };
         let opened = Opened { stream: parts.io.io.into_inner(), early: parts.read_buf.to_vec(), admitted };
         if let Some(reading) = socket::open(&door.sockets, opened) {
             // A task of its own, so that the room this one needed for the handshake is free again.

@@ -8,6 +8,7 @@ pub mod addresses;
 pub mod admin;
 pub mod api;
 pub mod apps;
+pub mod cache;
 pub mod config;
 pub mod delivery;
 pub mod drain;

@@ -27,7 +27,7 @@ pub enum TriggerResult {
     Accepted,
     /// A status of the 400s.
     Refused,
-    /// 503: no room, or about to stop.
+    /// 503: no room.
     Unavailable,
 }
 

@@ -7,19 +7,25 @@ use prometheus_client::{
     metrics::{MetricType, counter::ConstCounter, gauge::ConstGauge},
 };
 
-/// Clock ticks a second and bytes a page, as Linux shows them to programs on every platform we build for.
+/// Clock ticks a second, as Linux shows them to programs on every platform.
 const TICKS_PER_SECOND: f64 = 100.0;
-const PAGE_BYTES: u64 = 4096;
 
 /// Writes them.
 pub(crate) fn encode(encoder: &mut DescriptorEncoder<'_>) -> Result<(), fmt::Error> {
-    if let Some(stat) = fs::read_to_string("/proc/self/stat").ok().as_deref().and_then(Stat::parse) {
+    if let Some(seconds) = fs::read_to_string("/proc/self/stat").ok().as_deref().and_then(cpu_seconds) {
         let help = "Processor time used, in seconds";
         let metric = encoder.encode_descriptor("process_cpu_seconds", help, None, MetricType::Counter)?;
-        ConstCounter::new(stat.cpu_seconds).encode(metric)?;
-        gauge(encoder, "process_resident_memory_bytes", "Resident memory", stat.resident_bytes)?;
-        gauge(encoder, "process_virtual_memory_bytes", "Virtual memory", stat.virtual_bytes)?;
-        gauge(encoder, "process_threads", "Threads", stat.threads)?;
+        ConstCounter::new(seconds).encode(metric)?;
+    }
+    let status = fs::read_to_string("/proc/self/status").unwrap_or_default();
+    for (field, unit, name, help) in [
+        ("VmRSS:", 1024, "process_resident_memory_bytes", "Resident memory"),
+        ("VmSize:", 1024, "process_virtual_memory_bytes", "Virtual memory"),
+        ("Threads:", 1, "process_threads", "Threads"),
+    ] {
+        if let Some(value) = field_of(&status, field) {
+            gauge(encoder, name, help, value * unit)?;
+        }
     }
     if let Ok(files) = fs::read_dir("/proc/self/fd") {
         gauge(encoder, "process_open_fds", "Open file descriptors", files.count() as u64)?;
@@ -35,30 +41,22 @@ fn gauge(encoder: &mut DescriptorEncoder<'_>, name: &str, help: &str, value: u64
     ConstGauge::new(value).encode(metric)
 }
 
-#[derive(Debug, PartialEq)]
-struct Stat {
-    cpu_seconds: f64,
-    threads: u64,
-    virtual_bytes: u64,
-    resident_bytes: u64,
+/// The processor time in `/proc/self/stat`; the fields count from behind the name, which may hold anything.
+fn cpu_seconds(stat: &str) -> Option<f64> {
+    let (_, fields) = stat.rsplit_once(')')?;
+    let mut fields = fields.split_whitespace();
+    // proc(5) counts from 1, and these begin with the third: 14 is utime, 15 stime.
+    let user: u64 = fields.nth(11)?.parse().ok()?;
+    let system: u64 = fields.next()?.parse().ok()?;
+    #[expect(clippy::cast_precision_loss, reason = "ticks of a century fit a double")]
+    let ticks = (user + system) as f64;
+    Some(ticks / TICKS_PER_SECOND)
 }
 
-impl Stat {
-    /// Reads `/proc/self/stat`; the fields count from behind the name, which may hold anything.
-    fn parse(text: &str) -> Option<Self> {
-        let (_, fields) = text.rsplit_once(')')?;
-        let fields: Vec<&str> = fields.split_whitespace().collect();
-        let number = |at: usize| fields.get(at)?.parse::<u64>().ok();
-        // proc(5) counts from 1 and these from the state, its third: 14 utime, 15 stime, 20 threads, 23 vsize, 24 rss.
-        #[expect(clippy::cast_precision_loss, reason = "ticks of a century fit a double")]
-        let ticks = (number(11)? + number(12)?) as f64;
-        Some(Self {
-            cpu_seconds: ticks / TICKS_PER_SECOND,
-            threads: number(17)?,
-            virtual_bytes: number(20)?,
-            resident_bytes: number(21)? * PAGE_BYTES,
-        })
-    }
+/// The number behind a field's name in `/proc/self/status`, without its unit.
+fn field_of(status: &str, name: &str) -> Option<u64> {
+    let value = status.lines().find_map(|line| line.strip_prefix(name))?;
+    value.split_whitespace().next()?.parse().ok()
 }
 
 #[cfg(test)]
@@ -66,10 +64,12 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_line_of_proc_is_read_behind_the_name() {
+    fn what_proc_says_is_read() {
         let line = "12 (a) b) S 1 1 1 0 -1 4 1 0 0 0 150 50 0 0 20 0 5 0 99 8192 3 18446744073709551615 1";
-        let expected = Stat { cpu_seconds: 2.0, threads: 5, virtual_bytes: 8192, resident_bytes: 12_288 };
-        assert_eq!(Stat::parse(line), Some(expected));
-        assert_eq!(Stat::parse("12 (a) S 1"), None);
+        assert_eq!(cpu_seconds(line), Some(2.0));
+        assert_eq!(cpu_seconds("12 (a) S 1"), None);
+        let status = "Name:\tsoundpost\nVmRSS:\t    5640 kB\nThreads:\t5\n";
+        assert_eq!((field_of(status, "VmRSS:"), field_of(status, "Threads:")), (Some(5640), Some(5)));
+        assert_eq!(field_of(status, "VmSize:"), None);
     }
 }

@@ -33,10 +33,16 @@ use crate::{
 /// How often cache channels are looked through for what is too old.
 const SWEEP_INTERVAL: Duration = Duration::from_secs(60);
 
-/// A worker ended by itself: part of the node is dead, so all of it must end and be started anew.
+/// Part of the node is dead, so all of it must end and be started anew.
 #[derive(Clone, Copy, Debug, thiserror::Error)]
-#[error("a worker thread died")]
-pub struct WorkerDied;
+pub enum Died {
+    /// A worker ended by itself.
+    #[error("a worker thread died")]
+    Worker,
+    /// So did one of the tasks that accept, keep time, or serve the admin listener.
+    #[error("a task of the main thread died")]
+    Task,
+}
 
 /// A server that is bound and serves as soon as it [runs](Self::run).
 #[derive(Debug)]
@@ -68,7 +74,7 @@ impl Server {
         let mut node = Node::new(
             Apps::new(settings.apps, workers),
             delivery,
-            Queued::new(server.queue_bytes_max, node_bytes_max),
+            Queued::new(workers, server.queue_bytes_max, node_bytes_max),
             Quota::new(server.connections_max),
         );
         node.path_prefix.clone_from(&server.path);
@@ -106,8 +112,8 @@ impl Server {
 
     /// Serves until `stop` says so, then drains; a second word from `stop` ends the draining.
     ///
-    /// Errors: [`WorkerDied`].
-    pub async fn run(mut self, mut stop: watch::Receiver<u32>) -> Result<(), WorkerDied> {
+    /// Errors: [`Died`].
+    pub async fn run(mut self, mut stop: watch::Receiver<u32>) -> Result<(), Died> {
         let mut tasks = JoinSet::new();
         for listener in std::mem::take(&mut self.listeners) {
             let acceptor = Acceptor {
@@ -124,12 +130,14 @@ impl Server {
         }
         tokio::select! {
             () = asked(&mut stop, 1) => {}
-            () = drain::worker_died(&self.workers) => return Err(WorkerDied),
+            () = drain::worker_died(&self.workers) => return Err(Died::Worker),
+            _ = tasks.join_next() => return Err(Died::Task),
         }
         tokio::select! {
             () = drain::drain(&self.node, &self.workers, self.drain_window) => {}
             () = asked(&mut stop, 2) => info!("stopping at once"),
-            () = drain::worker_died(&self.workers) => return Err(WorkerDied),
+            () = drain::worker_died(&self.workers) => return Err(Died::Worker),
+            _ = tasks.join_next() => return Err(Died::Task),
         }
         tasks.shutdown().await;
         Ok(())
@@ -145,7 +153,10 @@ async fn keep_time(node: Arc<Node>) {
         tokio::select! {
             () = sleep_until(next) => {}
             () = ticker.sooner() => {}
-            _ = sweep.tick() => node.delivery.directory.sweep_caches(std::time::Instant::now()),
+            _ = sweep.tick() => {
+                let now = std::time::Instant::now();
+                node.apps.all().iter().for_each(|app| app.cache.sweep(now));
+            },
         }
         let now = std::time::Instant::now();
         for due in ticker.take(now) {

@@ -15,6 +15,7 @@ use std::{
 };
 
 use soundpost_protocol::{
+    channel::ChannelName,
     close::CloseReason,
     connection::{Connection, Effect, Input, Refused},
     websocket::{Frame, Message},
@@ -243,7 +244,7 @@ fn next_message(
 
 /// Carries effects out, in their order.
 fn perform(hub: &mut Hub, name: ConnectionRef, effects: &mut Vec<Effect>) {
-    for effect in std::mem::take(effects) {
+    for effect in effects.drain(..) {
         match effect {
             Effect::Send(frame) => send(hub, name, &frame),
             Effect::Join { channel, member } => {
@@ -271,12 +272,7 @@ fn perform(hub: &mut Hub, name: ConnectionRef, effects: &mut Vec<Effect>) {
     }
 }
 
-fn relay(
-    hub: &mut Hub,
-    name: ConnectionRef,
-    channel: soundpost_protocol::channel::ChannelName,
-    frame: Frame,
-) {
+fn relay(hub: &mut Hub, name: ConnectionRef, channel: ChannelName, frame: Frame) {
     let worker = hub.worker;
     let adapter = Arc::clone(&hub.adapter);
     let Some(seat) = hub.get_mut(name) else { return };

@@ -1,7 +1,7 @@
 //! A worker: one thread that serves its connections from the first byte to the last.
 //!
-//! Everything on it is one of four tasks: taking in sockets, a connection's own, carrying out the inbox, and turning
-//! the wheel of deadlines.
+//! What runs on it: a task that takes in sockets, one that carries out the inbox, one that turns the wheel of deadlines,
+//! one for each connection, and for a moment those of a handshake and of a drain.
 
 use std::{
     any::Any,
@@ -208,13 +208,17 @@ async fn keep_time(sockets: Rc<Sockets>) {
 /// them from arriving elsewhere in one wave.
 async fn drain(sockets: Rc<Sockets>, window: Duration) {
     let names = sockets.hub.borrow().names();
-    let steps = window.as_millis().div_ceil(DRAIN_STEP.as_millis()).max(1);
-    let step = names.len().div_ceil(usize::try_from(steps).unwrap_or(usize::MAX)).max(1);
-    for names in names.chunks(step) {
-        for name in names {
+    let began_at = Instant::now();
+    let mut told = 0;
+    while let Some(left) = names.get(told..).filter(|left| !left.is_empty()) {
+        let passed = began_at.elapsed().as_secs_f64() / window.as_secs_f64().max(f64::EPSILON);
+        #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "a part of a length")]
+        let due = (names.len() as f64 * passed.min(1.0)).ceil() as usize;
+        for name in left.iter().take(due.saturating_sub(told)) {
             sockets.hub.borrow_mut().close(*name, CloseReason::Draining, None);
         }
-        tokio::time::sleep(DRAIN_STEP).await;
+        told = told.max(due);
+        tokio::time::sleep(DRAIN_STEP.min(window)).await;
     }
 }
 

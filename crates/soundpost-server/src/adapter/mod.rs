@@ -10,7 +10,7 @@ use soundpost_protocol::{socket_id::SocketId, websocket::Frame};
 
 pub use local::Local;
 
-use crate::apps::{CacheBudget, ChannelKey};
+use crate::{apps::ChannelKey, cache::Cache};
 
 /// One event for the subscribers of one channel.
 #[derive(Clone, Debug)]
@@ -30,8 +30,8 @@ pub struct Broadcast {
 pub struct Keep {
     /// Bytes of its `data` as it stands in the frame.
     pub data_bytes: usize,
-    /// Whose bytes it takes.
-    pub budget: Arc<CacheBudget>,
+    /// Where.
+    pub cache: Arc<Cache>,
 }
 
 /// Why events were not taken.

@@ -51,7 +51,7 @@ fn publish(node: &Node, app: &RunningApp, triggers: &[Trigger<'_>]) -> Result<()
                 .name
                 .kind()
                 .is_cache()
-                .then(|| Keep { data_bytes: trigger.data.json().len(), budget: Arc::clone(&app.cache) });
+                .then(|| Keep { data_bytes: trigger.data.json().len(), cache: Arc::clone(&app.cache) });
             // What nobody on the only node hears, now or later, is not even encoded.
             if keep.is_some() || node.delivery.directory.has_subscribers(&key) {
                 let frame = server_frame::event(channel, &trigger.name, trigger.data.json());

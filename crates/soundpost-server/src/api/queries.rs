@@ -1,4 +1,4 @@
-//! What publishers ask: which channels are occupied, by how many, by whom.
+//! What publishers ask: which channels are occupied, by how many, by whom; and that a user be disconnected.
 
 use std::time::Instant;
 
@@ -44,7 +44,7 @@ pub(super) fn channel(
     let key = ChannelKey { app: app.index, name };
     let found = node.delivery.directory.counts(&key);
     let counts = found.unwrap_or(ChannelCounts { subscriptions: 0, users: is_presence.then_some(0) });
-    let kept = info.cache.then(|| node.delivery.directory.kept_event(&key, Instant::now()));
+    let kept = info.cache.then(|| app.cache.event(&key.name, Instant::now()));
     let cache = match &kept {
         None => Cache::Unasked,
         Some(None) => Cache::Empty,

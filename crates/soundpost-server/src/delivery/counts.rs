@@ -30,13 +30,15 @@ impl Delivery {
     /// Tells the count of a channel that has just changed, now or later.
     pub(super) fn tell_count(&self, channel: &mut Channel, wakes: &mut Wakes<'_>) {
         let kind = channel.key.name.kind();
-        if kind.is_presence() || kind == ChannelKind::ServerToUser || channel.told.is_put_off {
+        if kind.is_presence() || kind == ChannelKind::ServerToUser {
             return;
         }
         let now = Instant::now();
         let next = channel.told.at.map_or(now, |at| at + INTERVAL);
         if channel.subscribers() > PROMPT_MAX && next > now {
-            self.put_count_off(channel, next);
+            if !channel.told.is_put_off {
+                self.put_count_off(channel, next);
+            }
         } else {
             self.tell_count_now(channel, now, wakes);
         }
@@ -50,6 +52,7 @@ impl Delivery {
             exclude: None,
         });
         channel.told.at = Some(now);
+        channel.told.is_put_off = false;
         if !told {
             self.put_count_off(channel, now + INTERVAL);
         }
@@ -63,7 +66,6 @@ impl Delivery {
     pub(super) fn count_due(&self, key: &ChannelKey, now: Instant, wakes: &mut Wakes<'_>) {
         let mut shard = self.directory.lock(key);
         if let Some(channel) = shard.get_mut(key).filter(|channel| channel.told.is_put_off) {
-            channel.told.is_put_off = false;
             self.tell_count_now(channel, now, wakes);
         }
     }

@@ -1,13 +1,12 @@
 //! Who is subscribed on this node: per channel the workers that have subscribers and, on presence channels, the roster.
 //!
-//! The shard a channel falls into is its lock. It is held for a few steps, never across an await, and while it is held
-//! only inboxes are locked.
+//! The shard a channel falls into is its lock. It is never held across an await, and while it is held only inboxes, the
+//! ticker and an app's cache are locked.
 
 use std::{
     collections::HashMap,
     hash::{BuildHasher, Hasher},
     sync::Arc,
-    time::Instant,
 };
 
 use foldhash::quality::RandomState;
@@ -20,10 +19,7 @@ use soundpost_protocol::{
     websocket::Frame,
 };
 
-use super::{
-    cache::{Caches, KeptEvent},
-    counts::Told,
-};
+use super::{counts::Told, ticker::PutOff};
 use crate::apps::{AppIndex, ChannelKey, WorkerId};
 
 /// Locks the channels are spread over.
@@ -45,12 +41,12 @@ pub struct ChannelCounts {
 #[derive(Debug, Default)]
 pub(super) struct Presence {
     pub(super) roster: Roster,
-    /// Rises with every change that clients can see.
+    /// Rises with every change that a roster shows, told to the others or not.
     pub(super) version: u64,
     /// The roster as newcomers get it, and its version.
     encoded: Option<(u64, Frame)>,
-    /// Users whose last connection has left, but who may yet come back unnoticed: that connection, and until when.
-    pub(super) held: HashMap<UserId, (SocketId, Instant), RandomState>,
+    /// Users whose last connection has left, but who may yet come back unnoticed: that connection, and its removal.
+    pub(super) held: HashMap<UserId, (SocketId, PutOff), RandomState>,
 }
 
 /// A channel with at least one subscriber on this node.
@@ -121,7 +117,6 @@ impl Channel {
 #[derive(Debug, Default)]
 pub(super) struct Shard {
     channels: HashMap<Arc<ChannelKey>, Channel, RandomState>,
-    pub(super) caches: Caches,
 }
 
 impl Shard {
@@ -179,18 +174,6 @@ impl Directory {
         self.lock(key).channels.get(key).is_some_and(|channel| !channel.workers.is_empty())
     }
 
-    /// The event a cache channel keeps.
-    pub fn kept_event(&self, key: &ChannelKey, now: Instant) -> Option<KeptEvent> {
-        self.lock(key).caches.event(key, now)
-    }
-
-    /// Forgets kept events that have had their time.
-    pub fn sweep_caches(&self, now: Instant) {
-        for shard in &self.shards {
-            shard.lock().caches.sweep(now);
-        }
-    }
-
     /// Every occupied channel of an app whose name starts with `prefix`. Locks one shard after the other, so what
     /// changes meanwhile may or may not be seen.
     pub fn channels(&self, app: AppIndex, prefix: &str) -> Vec<(ChannelName, ChannelCounts)> {
@@ -207,10 +190,11 @@ impl Directory {
 
     /// The users of a presence channel; none if it is not occupied.
     pub fn users(&self, key: &ChannelKey) -> Vec<UserId> {
-        let snapshot = |channel: &Channel| channel.presence.as_ref().map(|presence| presence.roster.clone());
-        let shard = self.lock(key);
-        let channel = shard.channels.get(key).filter(|channel| channel.is_occupied());
-        let roster = channel.and_then(snapshot).unwrap_or_default();
+        let roster = {
+            let shard = self.lock(key);
+            let channel = shard.channels.get(key).filter(|channel| channel.is_occupied());
+            channel.and_then(|channel| Some(channel.presence.as_ref()?.roster.clone())).unwrap_or_default()
+        };
         roster.members().map(|member| member.user_id.clone()).collect()
     }
 

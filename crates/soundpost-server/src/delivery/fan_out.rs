@@ -23,7 +23,7 @@ const JOINED_FRAME_BYTES_MAX: usize = 4096;
 /// What is joined for one recipient is at most this long.
 const JOINED_BYTES_MAX: usize = 64 << 10;
 
-/// Frames listed but not written, over all recipients; from here on they are written before more are listed.
+/// Frames listed but not written, over all recipients; from here on they are written before another item is listed.
 const LISTED_MAX: usize = 64 << 10;
 
 const NO_LINK: u32 = u32::MAX;
@@ -126,7 +126,7 @@ impl Hub {
             self.send(name, frame);
         } else {
             let index = self.batch.add(frame.clone());
-            self.list(name, index);
+            self.list(name, index, frame.bytes().len());
         }
     }
 
@@ -135,7 +135,7 @@ impl Hub {
         let bytes = item.frame.bytes().clone();
         let mut casualties = Vec::new();
         let (mut count, mut last) = (0, ConnectionRef::NONE);
-        let Self { seats, subscribers, queued, .. } = self;
+        let Self { seats, subscribers, queues, .. } = self;
         let recipients = subscribers.of(item.channel);
         let slice = SLICE_WRITES.min(SLICE_BYTES / bytes.len().max(1)).max(1);
         while count < slice {
@@ -149,7 +149,7 @@ impl Hub {
             };
             count += 1;
             last = subscriber.connection;
-            let sent = seat.outlet.send(&bytes, queued);
+            let sent = seat.outlet.send(&bytes, queues);
             if !matches!(sent, Ok(super::outlet::Sent::Whole)) {
                 casualties.push((subscriber.connection, sent));
             }
@@ -201,9 +201,12 @@ impl Hub {
         }
     }
 
-    fn list(&mut self, name: ConnectionRef, index: u32) {
-        let Self { seats, batch, .. } = self;
+    fn list(&mut self, name: ConnectionRef, index: u32, frame_bytes: usize) {
+        let Self { seats, batch, worker, .. } = self;
         if let Some(seat) = seats.get_mut(name).filter(|seat| !seat.is_closing()) {
+            if let Some(app) = &seat.app {
+                app.counters(*worker).sent_bytes.add(frame_bytes as u64);
+            }
             batch.push(name, &mut seat.lane, index);
         }
     }
@@ -222,7 +225,7 @@ impl Hub {
                 return true;
             };
             self.batch.written += 1;
-            let Self { seats, batch, queued, .. } = self;
+            let Self { seats, batch, queues, .. } = self;
             let Some(seat) = seats.get_mut(name) else { continue };
             let lane = std::mem::replace(&mut seat.lane, Lane::EMPTY);
             if lane == Lane::EMPTY {
@@ -232,8 +235,8 @@ impl Hub {
             let Batch { frames, order, joined, .. } = batch;
             let listed = order.iter().filter_map(|index| frames.get(*index as usize)).map(Frame::bytes);
             let sent = match is_joined {
-                true => seat.outlet.send_joined(joined, listed.clone(), queued),
-                false => seat.outlet.send_each(listed.clone(), queued),
+                true => seat.outlet.send_joined(joined, listed.clone(), queues),
+                false => seat.outlet.send_each(listed.clone(), queues),
             };
             writes += 1;
             bytes += listed.map(Bytes::len).sum::<usize>();

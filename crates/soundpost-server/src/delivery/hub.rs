@@ -1,5 +1,5 @@
-//! A worker's hub: its connections, the channels they are on, and their deadlines. One thread owns it, so nothing here
-//! locks; what other workers must know goes through the directory.
+//! A worker's hub: its connections, the channels they are on, and their deadlines. One thread owns it, so delivering
+//! takes no lock; what other workers must know goes through the directory.
 
 mod channels;
 mod deadlines;
@@ -7,7 +7,7 @@ mod deadlines;
 use std::{
     collections::HashSet,
     io,
-    sync::Arc,
+    sync::{Arc, atomic::Ordering::Relaxed},
     task::{Context, Poll, Waker},
     time::{Duration, Instant},
 };
@@ -23,7 +23,7 @@ use soundpost_protocol::{
 };
 
 use super::{
-    ConnectionRef, Delivery, Outlet, Queued, Slab,
+    ConnectionRef, Delivery, Outlet, Queued, Slab, WorkerQueues,
     fan_out::{Batch, Lane},
     outlet::Sent,
     subscribers::{Place, Subscribers},
@@ -65,7 +65,7 @@ pub struct Seat {
     pub(super) outlet: Outlet,
     /// Frames of the batch under way.
     pub(super) lane: Lane,
-    /// Whose connection; nothing if its key or path named no app.
+    /// Whose connection; nothing for a client that was refused at the door.
     pub app: Option<Arc<RunningApp>>,
     /// Who is signed in.
     user: Option<Arc<User>>,
@@ -103,7 +103,7 @@ impl Seat {
 pub struct Arrival {
     /// The writing side of its socket.
     pub outlet: Outlet,
-    /// The app its key named.
+    /// The app its key named, if it was let in.
     pub app: Option<Arc<RunningApp>>,
     /// Its places in the quotas of app and node, if it was let in.
     pub quota: Option<[QuotaPlace; 2]>,
@@ -118,7 +118,7 @@ pub struct Hub {
     pub delivery: Arc<Delivery>,
     /// The way to the subscribers of all nodes.
     pub adapter: Arc<Adapter>,
-    pub(super) queued: Arc<Queued>,
+    pub(super) queues: WorkerQueues,
     pub(super) seats: Slab<Seat>,
     pub(super) subscribers: Subscribers,
     pub(super) batch: Batch,
@@ -141,7 +141,7 @@ impl Hub {
             worker,
             delivery,
             adapter,
-            queued,
+            queues: WorkerQueues { all: queued, worker },
             seats: Slab::default(),
             subscribers: Subscribers::default(),
             batch: Batch::default(),
@@ -155,7 +155,7 @@ impl Hub {
     /// Seats a client. `None`: the worker has no slot left; then its socket is closed.
     pub fn seat(&mut self, arrival: Arrival) -> Option<ConnectionRef> {
         let Arrival { outlet, app, quota } = arrival;
-        self.seats.insert(|_| Seat {
+        let seated = self.seats.insert(|_| Seat {
             connection: None,
             decoder: Decoder::new(Role::Server),
             outlet,
@@ -168,7 +168,9 @@ impl Hub {
             filed: Second::MAX,
             closing: None,
             quota,
-        })
+        });
+        self.delivery.seats.fetch_add(usize::from(seated.is_some()), Relaxed);
+        seated
     }
 
     /// The seat of that name, unless its connection has ended.
@@ -204,7 +206,7 @@ impl Hub {
         if let Some(app) = &seat.app {
             app.counters(self.worker).sent_bytes.add(frame.bytes().len() as u64);
         }
-        let sent = seat.outlet.send(frame.bytes(), &self.queued);
+        let sent = seat.outlet.send(frame.bytes(), &self.queues);
         self.settle(name, &sent);
     }
 
@@ -224,9 +226,9 @@ impl Hub {
         }
     }
 
-    /// Brings the node's queues back under their bound: the largest of this worker is cut first.
+    /// Brings the node's queues back under their bound: the largest of the workers with the most is cut first.
     fn relieve(&mut self) {
-        while self.queued.bytes() > self.queued.node_bytes_max {
+        while self.queues.all.asks_too_much(self.worker) {
             let seats = &self.seats;
             let size = |name: &ConnectionRef| seats.get(*name).map_or(0, |seat| seat.outlet.queued_bytes());
             self.blocked.retain(|name| size(name) > 0);
@@ -294,6 +296,7 @@ impl Hub {
         self.leave_all(name);
         self.count_closed(name, reason);
         let seat = self.seats.remove(name)?;
+        self.delivery.seats.fetch_sub(1, Relaxed);
         if seat.is_blocked() {
             self.unblocked(name);
         }

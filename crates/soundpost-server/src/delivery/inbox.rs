@@ -98,8 +98,8 @@ pub(super) enum Urgency {
     Event,
     /// A join and its notice: refused much later.
     Join,
-    /// What follows from an end, such as a notice that a member left: never refused, and no more than there were
-    /// beginnings.
+    /// What must not be lost, or the clients' picture would stay wrong: that a member left, that a watched user came or
+    /// went, that a user is to be disconnected. Never refused; clients that come and go bound it.
     Leave,
 }
 
@@ -188,7 +188,7 @@ pub struct Wakes<'a> {
 impl<'a> Wakes<'a> {
     /// Nobody yet.
     pub const fn new(inboxes: &'a Inboxes) -> Self {
-        Self { inboxes, filled: [0; 4] }
+        Self { inboxes, filled: [0; crate::apps::WORKERS_MAX / 64] }
     }
 
     pub(super) fn add(&mut self, worker: WorkerId) {

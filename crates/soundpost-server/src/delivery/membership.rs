@@ -18,7 +18,10 @@ use super::{
     directory::{Channel, Presence},
     inbox::Urgency,
 };
-use crate::apps::{ChannelKey, WorkerId};
+use crate::{
+    apps::{ChannelKey, WorkerId},
+    cache::Cache,
+};
 
 /// The connection that joins, leaves or asks again.
 #[derive(Clone, Copy, Debug)]
@@ -40,6 +43,15 @@ pub struct Joining {
     pub joined_at: u64,
     /// Users the channel may have.
     pub members_max: Option<NonZeroU32>,
+}
+
+/// What a channel's app wants for those who join.
+#[derive(Clone, Copy, Debug)]
+pub struct Company<'a> {
+    /// The kept events of cache channels.
+    pub cache: &'a Cache,
+    /// All are told how many they are now.
+    pub tells_count: bool,
 }
 
 /// What a leave means to those who stay.
@@ -64,7 +76,7 @@ impl Delivery {
         key: ChannelKey,
         ticket: u32,
         joining: Option<Joining>,
-        tells_count: bool,
+        company: Company<'_>,
         wakes: &mut Wakes<'_>,
     ) -> Result<Arc<ChannelKey>, SubscriptionFailure> {
         let mut shard = self.directory.lock(&key);
@@ -81,12 +93,12 @@ impl Delivery {
         }
         channel.add(joiner.worker);
         let cached = key.name.kind().is_cache().then(|| {
-            let kept = shard.caches.frame(&key, Instant::now());
+            let kept = company.cache.frame(&key.name, Instant::now());
             kept.unwrap_or_else(|| server_frame::cache_miss(&key.name))
         });
         own_inbox.put(Item::Join { connection: joiner.connection, ticket, cached });
         wakes.add(joiner.worker);
-        if let Some(channel) = shard.get_mut(&key).filter(|_| tells_count) {
+        if let Some(channel) = shard.get_mut(&key).filter(|_| company.tells_count) {
             self.tell_count(channel, wakes);
         }
         Ok(key)
@@ -120,10 +132,12 @@ impl Delivery {
             let user_id = joining.member.user_id.clone();
             roster.join(self.node, joiner.socket_id, joining.joined_at, joining.member);
             // Who comes back in time was never gone: the connection that had left is forgotten without a word.
-            if let Some((before, _)) = held.remove(&user_id) {
+            let returned = held.remove(&user_id);
+            if let Some((before, removal)) = returned {
+                self.ticker.call_off(removal);
                 roster.leave(self.node, before, &user_id);
             }
-            *version += u64::from(is_new);
+            *version += u64::from(is_new || returned.is_some());
         }
         Ok(())
     }
@@ -179,12 +193,16 @@ impl Delivery {
         let Some(presence) = channel.presence.as_deref_mut() else { return };
         let Presence { roster, version, held, .. } = presence;
         if !hold.is_zero() && roster.is_last(joiner.socket_id, user_id) {
-            let until = Instant::now() + hold;
-            held.insert(user_id.clone(), (joiner.socket_id, until));
-            self.ticker.put_off(until, Due::Removed(Arc::clone(&channel.key), user_id.clone()));
-        } else if roster.leave(self.node, joiner.socket_id, user_id) {
-            *version += 1;
-            let version = *version;
+            let removal = Due::Removed(Arc::clone(&channel.key), user_id.clone());
+            let removal = self.ticker.put_off(Instant::now() + hold, removal);
+            held.insert(user_id.clone(), (joiner.socket_id, removal));
+            return;
+        }
+        let has_left = roster.leave(self.node, joiner.socket_id, user_id);
+        // Whoever stays may now be described by another connection.
+        *version += 1;
+        let version = *version;
+        if has_left {
             let frame = server_frame::member_removed(&channel.key.name, user_id);
             self.notify(channel, &frame, version, Urgency::Leave, wakes);
         }
@@ -202,7 +220,8 @@ impl Delivery {
         let Some(channel) = shard.get_mut(key) else { return };
         let Some(presence) = channel.presence.as_deref_mut() else { return };
         let Presence { roster, version, held, .. } = presence;
-        let Some((socket_id, _)) = held.get(user_id).filter(|(_, until)| *until <= now).copied() else {
+        let Some((socket_id, _)) = held.get(user_id).filter(|(_, removal)| removal.time <= now).copied()
+        else {
             return;
         };
         held.remove(user_id);

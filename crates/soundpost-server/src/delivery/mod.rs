@@ -1,8 +1,8 @@
 //! Delivery: from an accepted event, join or leave to every subscriber's socket on this node.
 //!
-//! Nothing in here awaits, and nothing knows HTTP, Redis or configuration files.
+//! Delivering never waits: what can be waited for in here is only that there is something to do. Nothing knows HTTP,
+//! Redis or configuration files.
 
-mod cache;
 mod counts;
 mod directory;
 mod fan_out;
@@ -17,15 +17,16 @@ mod trigger;
 mod users;
 mod wheel;
 
+use std::sync::atomic::AtomicUsize;
+
 use soundpost_protocol::{presence::NodeId, socket_id::SocketId};
 
-pub use cache::KeptEvent;
 pub use directory::{ChannelCounts, Directory};
 pub use fan_out::Delivering;
 pub use hub::{Arrival, Hub, Seat};
 pub use inbox::{Inbox, Inboxes, Item, Wakes};
-pub use membership::{Joiner, Joining, Leaving};
-pub use outlet::{Outlet, Queued, Sent};
+pub use membership::{Company, Joiner, Joining, Leaving};
+pub use outlet::{Outlet, Queued, Sent, WorkerQueues};
 pub use slab::Slab;
 pub use subscribers::Subscriber;
 pub use ticker::{Due, Ticker};
@@ -76,6 +77,8 @@ pub struct Delivery {
     pub ticker: Ticker,
     /// The workers' inboxes.
     pub inboxes: Inboxes,
+    /// Clients that have a seat on some worker, those that are closing too.
+    pub seats: AtomicUsize,
     /// This life of this node, the writer of its share of every roster.
     node: NodeId,
 }
@@ -88,6 +91,7 @@ impl Delivery {
             users: Users::default(),
             ticker: Ticker::default(),
             inboxes: Inboxes::new(workers),
+            seats: AtomicUsize::new(0),
             node,
         }
     }

@@ -15,13 +15,15 @@ use std::{
 use bytes::Bytes;
 use tokio::net::{TcpStream, tcp::OwnedWriteHalf};
 
+use crate::apps::WorkerId;
+
 /// Slices of one `writev`.
 const SLICES: usize = 64;
 
-/// The bounds of queues, and how much waits in all of them together.
+/// The bounds of queues, and how much waits in all of a node's together.
 #[derive(Debug)]
 pub struct Queued {
-    bytes: AtomicUsize,
+    by_worker: Box<[AtomicUsize]>,
     /// Of one connection, behind the frame that is on its way.
     pub connection_bytes_max: usize,
     /// Of all connections of the node.
@@ -29,14 +31,45 @@ pub struct Queued {
 }
 
 impl Queued {
-    /// Nothing queued.
-    pub fn new(connection_bytes_max: usize, node_bytes_max: usize) -> Arc<Self> {
-        Arc::new(Self { bytes: AtomicUsize::new(0), connection_bytes_max, node_bytes_max })
+    /// Nothing queued on any of `workers` workers.
+    pub fn new(workers: usize, connection_bytes_max: usize, node_bytes_max: usize) -> Arc<Self> {
+        let by_worker = (0..workers).map(|_| AtomicUsize::new(0)).collect();
+        Arc::new(Self { by_worker, connection_bytes_max, node_bytes_max })
     }
 
     /// Bytes in all queues of the node.
     pub fn bytes(&self) -> usize {
-        self.bytes.load(Relaxed)
+        self.by_worker.iter().map(|bytes| bytes.load(Relaxed)).sum()
+    }
+
+    /// Whether the node has too much queued, and this worker no less of it than the others on average.
+    pub(super) fn asks_too_much(&self, worker: WorkerId) -> bool {
+        let bytes = self.bytes();
+        bytes > self.node_bytes_max && self.of(worker).load(Relaxed) >= bytes / self.by_worker.len()
+    }
+
+    #[expect(clippy::indexing_slicing, reason = "there is one for each worker, and worker ids count from 0")]
+    fn of(&self, worker: WorkerId) -> &AtomicUsize {
+        &self.by_worker[worker.index()]
+    }
+}
+
+/// The queues of one worker, among those of all.
+#[derive(Clone, Debug)]
+pub struct WorkerQueues {
+    /// Of all workers.
+    pub(super) all: Arc<Queued>,
+    /// Which.
+    pub(super) worker: WorkerId,
+}
+
+impl WorkerQueues {
+    fn add(&self, bytes: usize) {
+        self.all.of(self.worker).fetch_add(bytes, Relaxed);
+    }
+
+    fn subtract(&self, bytes: usize) {
+        self.all.of(self.worker).fetch_sub(bytes, Relaxed);
     }
 }
 
@@ -47,20 +80,20 @@ struct Queue {
     bytes: usize,
     /// When bytes last went out, or the queue began.
     progress_at: Instant,
-    all: Arc<Queued>,
+    queues: WorkerQueues,
 }
 
 impl Queue {
     fn push(&mut self, frame: Bytes) {
         self.bytes += frame.len();
-        self.all.bytes.fetch_add(frame.len(), Relaxed);
+        self.queues.add(frame.len());
         self.frames.push_back(frame);
     }
 
     /// Forgets the first `count` bytes: they are written.
     fn advance(&mut self, mut count: usize) {
         self.bytes -= count;
-        self.all.bytes.fetch_sub(count, Relaxed);
+        self.queues.subtract(count);
         while let Some(first) = self.frames.front_mut() {
             if count < first.len() {
                 *first = first.slice(count..);
@@ -74,7 +107,7 @@ impl Queue {
 
 impl Drop for Queue {
     fn drop(&mut self) {
-        self.all.bytes.fetch_sub(self.bytes, Relaxed);
+        self.queues.subtract(self.bytes);
     }
 }
 
@@ -125,16 +158,16 @@ impl Outlet {
     }
 
     /// Sends one frame. Errors: those of the socket; it is of no more use then.
-    pub fn send(&mut self, frame: &Bytes, all: &Arc<Queued>) -> io::Result<Sent> {
+    pub fn send(&mut self, frame: &Bytes, queues: &WorkerQueues) -> io::Result<Sent> {
         if self.queue.is_none() {
             match self.writer.try_write(frame) {
                 Ok(count) if count == frame.len() => return Ok(Sent::Whole),
-                Ok(count) => return Ok(self.wait([frame].into_iter(), count, all)),
+                Ok(count) => return Ok(self.wait([frame].into_iter(), count, queues)),
                 Err(error) if error.kind() == ErrorKind::WouldBlock => {}
                 Err(error) => return Err(error),
             }
         }
-        Ok(self.wait([frame].into_iter(), 0, all))
+        Ok(self.wait([frame].into_iter(), 0, queues))
     }
 
     /// Sends several frames with one call to the kernel; `joined` holds the same bytes one after the other.
@@ -142,7 +175,7 @@ impl Outlet {
         &mut self,
         joined: &[u8],
         frames: impl Iterator<Item = &'a Bytes>,
-        all: &Arc<Queued>,
+        queues: &WorkerQueues,
     ) -> io::Result<Sent> {
         let mut written = 0;
         if self.queue.is_none() {
@@ -153,14 +186,14 @@ impl Outlet {
                 Err(error) => return Err(error),
             }
         }
-        Ok(self.wait(frames, written, all))
+        Ok(self.wait(frames, written, queues))
     }
 
     /// Sends several frames that are too large to be joined.
     pub fn send_each<'a>(
         &mut self,
         frames: impl Iterator<Item = &'a Bytes> + Clone,
-        all: &Arc<Queued>,
+        queues: &WorkerQueues,
     ) -> io::Result<Sent> {
         let mut rest = frames;
         while self.queue.is_none() {
@@ -179,11 +212,11 @@ impl Outlet {
                 Err(error) => return Err(error),
             };
             if written < bytes {
-                return Ok(self.wait(rest, written, all));
+                return Ok(self.wait(rest, written, queues));
             }
             rest.nth(filled - 1);
         }
-        Ok(self.wait(rest, 0, all))
+        Ok(self.wait(rest, 0, queues))
     }
 
     /// Queues what is left of the frames after their first `written` bytes.
@@ -191,12 +224,12 @@ impl Outlet {
         &mut self,
         frames: impl Iterator<Item = &'a Bytes>,
         mut written: usize,
-        all: &Arc<Queued>,
+        queues: &WorkerQueues,
     ) -> Sent {
         let was_blocked = self.queue.is_some();
         let queue = self.queue.get_or_insert_with(|| {
             let frames = VecDeque::with_capacity(1);
-            Box::new(Queue { frames, bytes: 0, progress_at: Instant::now(), all: Arc::clone(all) })
+            Box::new(Queue { frames, bytes: 0, progress_at: Instant::now(), queues: queues.clone() })
         });
         for frame in frames {
             if written >= frame.len() {
@@ -208,7 +241,7 @@ impl Outlet {
         }
         // The frame on its way does not count, however large it is: nobody is cut for the size of a roster.
         let behind_first = queue.bytes - queue.frames.front().map_or(0, Bytes::len);
-        if behind_first > all.connection_bytes_max {
+        if behind_first > queues.all.connection_bytes_max {
             Sent::Overflow
         } else if was_blocked {
             Sent::Behind

@@ -3,7 +3,7 @@
 
 use super::ConnectionRef;
 
-/// Slots of one chunk; a chunk without a tenant is freed.
+/// Slots of one chunk, as many as a word has bits; a chunk without a tenant is freed.
 const CHUNK: usize = 64;
 
 /// A slot's number has to fit 24 bits of a socket id.
@@ -11,7 +11,8 @@ pub(super) const SLOTS_MAX: usize = 1 << 24;
 
 #[derive(Debug)]
 struct Chunk<T> {
-    tenants: usize,
+    /// One bit for each slot, set while it is free.
+    free: u64,
     slots: Box<[Option<(u32, T)>]>,
 }
 
@@ -19,8 +20,8 @@ struct Chunk<T> {
 #[derive(Debug)]
 pub struct Slab<T> {
     chunks: Vec<Option<Chunk<T>>>,
-    /// Free slots of chunks that exist, the last freed first.
-    free: Vec<u32>,
+    /// Chunks with a free slot.
+    open: Vec<usize>,
     len: usize,
     /// Given out so far; a slot alone could not remember its own when its chunk was freed.
     generation: u32,
@@ -28,23 +29,25 @@ pub struct Slab<T> {
 
 impl<T> Default for Slab<T> {
     fn default() -> Self {
-        Self { chunks: Vec::new(), free: Vec::new(), len: 0, generation: 0 }
+        Self { chunks: Vec::new(), open: Vec::new(), len: 0, generation: 0 }
     }
 }
 
 impl<T> Slab<T> {
     /// Moves in what `build` makes of its own name; `None` if every slot is taken.
     pub fn insert(&mut self, build: impl FnOnce(ConnectionRef) -> T) -> Option<ConnectionRef> {
-        if self.free.is_empty() && !self.grow() {
-            return None;
-        }
-        let slot = self.free.pop()?;
+        let at = self.open_chunk()?;
+        let chunk = self.chunks.get_mut(at)?.as_mut()?;
+        let within = chunk.free.trailing_zeros() as usize;
+        let slot = u32::try_from(at * CHUNK + within).ok()?;
         self.generation = self.generation.wrapping_add(1);
-        let generation = self.generation;
-        let name = ConnectionRef::new(slot, generation);
-        let chunk = self.chunks.get_mut(slot as usize / CHUNK)?.as_mut()?;
-        *chunk.slots.get_mut(slot as usize % CHUNK)? = Some((generation, build(name)));
-        chunk.tenants += 1;
+        let name = ConnectionRef::new(slot, self.generation);
+        *chunk.slots.get_mut(within)? = Some((self.generation, build(name)));
+        chunk.free &= !(1 << within);
+        if chunk.free == 0 {
+            // It is the one on top.
+            self.open.pop();
+        }
         self.len += 1;
         Some(name)
     }
@@ -69,22 +72,24 @@ impl<T> Slab<T> {
     pub fn remove(&mut self, name: ConnectionRef) -> Option<T> {
         self.get(name)?;
         let (slot, _) = name.parts();
-        let place = self.chunks.get_mut(slot as usize / CHUNK)?;
+        let (at, within) = (slot as usize / CHUNK, slot as usize % CHUNK);
+        let place = self.chunks.get_mut(at)?;
         let chunk = place.as_mut()?;
-        let (_, value) = chunk.slots.get_mut(slot as usize % CHUNK)?.take()?;
-        chunk.tenants -= 1;
+        let (_, value) = chunk.slots.get_mut(within)?.take()?;
+        if chunk.free == 0 {
+            self.open.push(at);
+        }
+        chunk.free |= 1 << within;
         self.len -= 1;
-        self.free.push(slot);
-        // One empty chunk stays, so that a single client coming and going costs no allocation.
-        if chunk.tenants == 0 && self.free.len() >= 2 * CHUNK {
+        // The last chunk stays, so that a single client coming and going costs no allocation.
+        if chunk.free == u64::MAX && self.len > 0 {
             *place = None;
-            let freed = slot as usize / CHUNK;
-            self.free.retain(|slot| *slot as usize / CHUNK != freed);
+            self.open.retain(|open| *open != at);
             while self.chunks.last().is_some_and(Option::is_none) {
                 self.chunks.pop();
             }
             self.chunks.shrink_to(self.chunks.len() * 2);
-            self.free.shrink_to(self.free.len() * 2);
+            self.open.shrink_to(self.open.len() * 2);
         }
         Some(value)
     }
@@ -111,20 +116,22 @@ impl<T> Slab<T> {
         })
     }
 
-    fn grow(&mut self) -> bool {
-        let hole = self.chunks.iter().position(Option::is_none);
-        let at = hole.unwrap_or(self.chunks.len());
-        if (at + 1) * CHUNK > SLOTS_MAX {
-            return false;
+    /// A chunk with a free slot, a new one if need be.
+    fn open_chunk(&mut self) -> Option<usize> {
+        if let Some(at) = self.open.last() {
+            return Some(*at);
         }
-        let chunk = Chunk { tenants: 0, slots: (0..CHUNK).map(|_| None).collect() };
+        let at = self.chunks.iter().position(Option::is_none).unwrap_or(self.chunks.len());
+        if (at + 1) * CHUNK > SLOTS_MAX {
+            return None;
+        }
+        let chunk = Chunk { free: u64::MAX, slots: (0..CHUNK).map(|_| None).collect() };
         match self.chunks.get_mut(at) {
             Some(hole) => *hole = Some(chunk),
             None => self.chunks.push(Some(chunk)),
         }
-        let slots = (at * CHUNK..(at + 1) * CHUNK).rev();
-        self.free.extend(slots.filter_map(|slot| u32::try_from(slot).ok()));
-        true
+        self.open.push(at);
+        Some(at)
     }
 }
 
@@ -156,6 +163,7 @@ mod tests {
         assert!(slab.chunks.iter().flatten().count() <= 2);
         let again: Vec<_> = (0..500).map(|n| slab.insert(|_| n).unwrap()).collect();
         assert_eq!(slab.len(), 510);
+        assert_eq!(slab.open.len(), slab.chunks.iter().flatten().filter(|chunk| chunk.free != 0).count());
         assert!(again.iter().zip(0..).all(|(name, n)| slab.get(*name) == Some(&n)));
         assert!(names[10..].iter().all(|name| slab.get(*name).is_none()));
     }

@@ -20,13 +20,15 @@ use soundpost_protocol::{
 use super::*;
 use crate::{
     adapter::{Broadcast, Keep},
-    apps::{AppIndex, Apps, CacheBudget, ChannelKey, WorkerId},
+    apps::{AppIndex, Apps, ChannelKey, WorkerId},
+    cache::Cache,
 };
 
 /// A node of two workers whose inboxes nobody empties but the test.
 struct Stage {
     delivery: Delivery,
     app: AppIndex,
+    cache: Arc<Cache>,
     tells_count: bool,
     hold: Duration,
     members_max: Option<NonZeroU32>,
@@ -37,7 +39,8 @@ impl Stage {
         let app = App::new(AppId::parse("a").unwrap(), AppKey::parse("k").unwrap(), AppSecret::new("s"));
         let app = Apps::new(vec![app], 1).all()[0].index;
         let delivery = Delivery::new(2, NodeId(1));
-        Self { delivery, app, tells_count: false, hold: Duration::ZERO, members_max: None }
+        let cache = Arc::new(Cache::new(10_000, Duration::from_secs(60)));
+        Self { delivery, app, cache, tells_count: false, hold: Duration::ZERO, members_max: None }
     }
 
     fn key(&self, name: &str) -> ChannelKey {
@@ -58,7 +61,10 @@ impl Stage {
         });
         let mut wakes = self.delivery.wakes();
         let key = self.key(channel);
-        self.delivery.join(Self::joiner(n), key, n, joining, self.tells_count, &mut wakes).map(|_| ())
+        {
+            let company = Company { cache: &self.cache, tells_count: self.tells_count };
+            self.delivery.join(Self::joiner(n), key, n, joining, company, &mut wakes).map(|_| ())
+        }
     }
 
     fn leave(&self, n: u32, channel: &str, user: Option<&str>) {
@@ -67,10 +73,10 @@ impl Stage {
         self.delivery.leave(Self::joiner(n), &self.key(channel), &leaving, &mut self.delivery.wakes());
     }
 
-    fn publish(&self, channel: &str, data: &str, budget: Option<&Arc<CacheBudget>>) {
+    fn publish(&self, channel: &str, data: &str) {
         let key = self.key(channel);
         let frame = server_frame::event(&key.name, "e", data);
-        let keep = budget.map(|budget| Keep { data_bytes: data.len(), budget: Arc::clone(budget) });
+        let keep = Some(Keep { data_bytes: data.len(), cache: Arc::clone(&self.cache) });
         self.delivery.trigger(&[Broadcast { key, frame, exclude: None, keep }]).unwrap();
     }
 
@@ -122,7 +128,7 @@ fn a_join_is_told_to_others_first_and_takes_its_place_in_its_own_inbox() {
     stage.leave(3, "presence-r", Some("bob"));
     assert_eq!(
         stage.take(0),
-        ["join 0", r#"member_added {"user_id":"bob" v2"#, r#"member_removed {"user_id":"bob" v3"#]
+        ["join 0", r#"member_added {"user_id":"bob" v2"#, r#"member_removed {"user_id":"bob" v4"#]
     );
     assert_eq!(stage.take(1), ["join 1", "join 3"]);
     stage.leave(0, "presence-r", Some("ada"));
@@ -185,7 +191,7 @@ fn who_comes_back_within_the_hold_was_never_gone() {
     stage.leave(3, "presence-r", Some("bob"));
     assert_eq!(stage.take(0), [""; 0], "not before the hold is over");
     stage.pass(10);
-    assert_eq!(stage.take(0), [r#"member_removed {"user_id":"bob" v3"#]);
+    assert_eq!(stage.take(0), [r#"member_removed {"user_id":"bob" v4"#]);
     stage.pass(20);
     assert_eq!(stage.take(0), [""; 0], "and only once");
 }
@@ -270,15 +276,14 @@ fn an_application_ends_a_user_on_every_worker_once() {
 #[test]
 fn a_newcomer_gets_the_kept_event_exactly_once() {
     let stage = Stage::new();
-    let budget = CacheBudget::new(10_000, Duration::from_secs(60));
     stage.join(0, "cache-price", None).unwrap();
-    stage.publish("cache-price", r#""1""#, Some(&budget));
+    stage.publish("cache-price", r#""1""#);
     stage.join(2, "cache-price", None).unwrap();
-    stage.publish("cache-price", r#""2""#, Some(&budget));
+    stage.publish("cache-price", r#""2""#);
     assert_eq!(stage.take(0), ["join 0 + cache_miss {", "e 1", "join 2 + e 1", "e 2"]);
     stage.leave(0, "cache-price", None);
     stage.leave(2, "cache-price", None);
-    stage.publish("cache-price", r#""3""#, Some(&budget));
+    stage.publish("cache-price", r#""3""#);
     stage.join(4, "cache-price", None).unwrap();
     assert_eq!(stage.take(0), ["join 4 + e 3"], "kept while nobody listened");
 }

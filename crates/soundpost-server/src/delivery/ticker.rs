@@ -23,8 +23,15 @@ pub enum Due {
     Offline(UserKey),
 }
 
-/// What was put off, by time. As long as the channels and users it is about, no longer: each has at most one entry of
-/// a kind that still counts.
+/// Something that was put off, by which it can be called off.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) struct PutOff {
+    pub(super) time: Instant,
+    number: u64,
+}
+
+/// What was put off, by time. A channel, a member and a user have at most one entry each of a kind: who puts something
+/// off again calls the one before off.
 #[derive(Debug, Default)]
 pub struct Ticker {
     list: Mutex<List>,
@@ -33,33 +40,39 @@ pub struct Ticker {
 
 #[derive(Debug, Default)]
 struct List {
-    by_time: BTreeMap<(Instant, u64), Due>,
+    by_time: BTreeMap<PutOff, Due>,
     added: u64,
 }
 
 impl Ticker {
     /// Puts `due` off until `time`.
-    pub(super) fn put_off(&self, time: Instant, due: Due) {
+    pub(super) fn put_off(&self, time: Instant, due: Due) -> PutOff {
         let mut list = self.list.lock();
         list.added += 1;
-        let key = (time, list.added);
+        let key = PutOff { time, number: list.added };
         let is_first = list.by_time.first_key_value().is_none_or(|(first, _)| key < *first);
         list.by_time.insert(key, due);
         drop(list);
         if is_first {
             self.sooner.notify_one();
         }
+        key
+    }
+
+    /// Calls something off; nothing happens if it was due already.
+    pub(super) fn call_off(&self, put_off: PutOff) {
+        self.list.lock().by_time.remove(&put_off);
     }
 
     /// When the next is due, if anything was put off.
     pub fn next(&self) -> Option<Instant> {
-        self.list.lock().by_time.first_key_value().map(|((time, _), _)| *time)
+        self.list.lock().by_time.first_key_value().map(|(put_off, _)| put_off.time)
     }
 
     /// Takes what is due by `now`.
     pub fn take(&self, now: Instant) -> Vec<Due> {
         let list = &mut *self.list.lock();
-        let later = list.by_time.split_off(&(now, u64::MAX));
+        let later = list.by_time.split_off(&PutOff { time: now, number: u64::MAX });
         std::mem::replace(&mut list.by_time, later).into_values().collect()
     }
 

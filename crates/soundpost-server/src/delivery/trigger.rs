@@ -1,5 +1,5 @@
 //! The one path from an accepted event to the inboxes of all workers that have subscribers: the HTTP API and client
-//! events both end here, so the rule of `socket_id` exclusion is written once.
+//! events both end here, and what they exclude goes along to where the recipients are known.
 
 use std::{sync::Arc, time::Instant};
 
@@ -32,7 +32,7 @@ impl Delivery {
             return Err(Refused::Full);
         }
         if let Some(keep) = keep {
-            shard.caches.keep(key, frame, keep.data_bytes, &keep.budget, Instant::now());
+            keep.cache.keep(&key.name, frame, keep.data_bytes, Instant::now());
         }
         Ok(())
     }

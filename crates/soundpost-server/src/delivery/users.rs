@@ -13,7 +13,11 @@ use foldhash::quality::RandomState;
 use parking_lot::{Mutex, MutexGuard};
 use soundpost_protocol::{presence::UserId, server_frame, socket_id::SocketId, user::User, websocket::Frame};
 
-use super::{ConnectionRef, Delivery, Item, Wakes, inbox::Urgency, ticker::Due};
+use super::{
+    ConnectionRef, Delivery, Item, Wakes,
+    inbox::Urgency,
+    ticker::{Due, PutOff},
+};
 use crate::apps::AppIndex;
 
 /// Locks the users are spread over.
@@ -38,7 +42,7 @@ struct Entry {
     present: Vec<SocketId>,
     watchers: Vec<SocketId>,
     /// The last connection has signed out; offline from then on if none comes.
-    offline_at: Option<Instant>,
+    offline_at: Option<PutOff>,
 }
 
 impl Entry {
@@ -114,7 +118,9 @@ impl Delivery {
         if before.is_none() {
             self.users.change(&key(&user.id), |entry| {
                 let was_online = entry.is_online();
-                entry.offline_at = None;
+                if let Some(put_off) = entry.offline_at.take() {
+                    self.ticker.call_off(put_off);
+                }
                 entry.signed_in.push(socket_id);
                 if !was_online {
                     let online = server_frame::watchlist_events(std::slice::from_ref(&user.id), &[]);
@@ -141,9 +147,8 @@ impl Delivery {
         self.users.change(&key, |entry| {
             remove_one(&mut entry.signed_in, socket_id);
             if entry.signed_in.is_empty() {
-                let time = Instant::now() + OFFLINE_HOLD;
-                entry.offline_at = Some(time);
-                self.ticker.put_off(time, Due::Offline(key.clone()));
+                let due = Due::Offline(key.clone());
+                entry.offline_at = Some(self.ticker.put_off(Instant::now() + OFFLINE_HOLD, due));
             }
         });
     }
@@ -151,7 +156,7 @@ impl Delivery {
     /// Tells those who watch a user that it is offline, if it has not come back.
     pub(super) fn go_offline(&self, key: &UserKey, now: Instant, wakes: &mut Wakes<'_>) {
         self.users.change(key, |entry| {
-            if entry.offline_at.is_some_and(|time| time <= now) {
+            if entry.offline_at.is_some_and(|put_off| put_off.time <= now) {
                 entry.offline_at = None;
                 let offline = server_frame::watchlist_events(&[], std::slice::from_ref(&key.id));
                 self.tell_all(&entry.watchers, &offline, wakes);

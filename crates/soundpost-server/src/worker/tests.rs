@@ -31,7 +31,7 @@ impl Stage {
         app.client_events = ClientEvents::All;
         app.client_events_on_public = true;
         let delivery = Arc::new(Delivery::new(1, NodeId(1)));
-        let queued = Queued::new(1 << 20, 1 << 30);
+        let queued = Queued::new(1, 1 << 20, 1 << 30);
         let node = Arc::new(Node::new(Apps::new(vec![app], 1), delivery, queued, Quota::new(None)));
         let worker = Worker::start(WorkerId(0), Arc::clone(&node)).unwrap();
         let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();

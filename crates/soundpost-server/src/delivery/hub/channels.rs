@@ -17,7 +17,7 @@ use super::{Hub, Pending, Seat};
 use crate::{
     apps::{ChannelKey, RunningApp},
     delivery::{
-        ConnectionRef, Joiner, Joining, Leaving, Slab, UserKey, Wakes,
+        Company, ConnectionRef, Joiner, Joining, Leaving, Slab, UserKey, Wakes,
         subscribers::{Moved, Subscriber},
     },
 };
@@ -37,8 +37,9 @@ impl Hub {
         self.tickets = self.tickets.wrapping_add(1);
         let ticket = self.tickets;
         let key = ChannelKey { app: app.index, name: channel };
+        let company = Company { cache: &app.cache, tells_count: app.app.subscription_count };
         let mut wakes = Wakes::new(&self.delivery.inboxes);
-        let key = self.delivery.join(joiner, key, ticket, joining, app.app.subscription_count, &mut wakes)?;
+        let key = self.delivery.join(joiner, key, ticket, joining, company, &mut wakes)?;
         drop(wakes);
         if let Some(user) = user {
             self.delivery.note_presence(&user, joiner.socket_id, true);

@@ -1,0 +1,180 @@
+//! The last event of each cache channel of an app, for those who come later.
+//!
+//! It outlives the channel's subscribers, but not its time, and gives way to newer ones when the app's bytes run out.
+
+use std::{
+    collections::{BTreeMap, HashMap},
+    time::{Duration, Instant},
+};
+
+use foldhash::quality::RandomState;
+use parking_lot::Mutex;
+use soundpost_protocol::{channel::ChannelName, websocket::Frame};
+
+/// What an entry costs beside its frame.
+const ENTRY_BYTES: usize = 256;
+
+/// A kept event.
+#[derive(Debug)]
+struct Kept {
+    frame: Frame,
+    /// Bytes of `data`, the last field of the frame.
+    data_bytes: usize,
+    until: Instant,
+    /// Rises with every event kept, so that the oldest is known.
+    age: u64,
+}
+
+fn cost(frame: &Frame) -> usize {
+    frame.bytes().len() + ENTRY_BYTES
+}
+
+/// What the HTTP API says of a kept event.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct KeptEvent {
+    /// `data` as a JSON string literal.
+    pub data: String,
+    /// How long it is still kept.
+    pub ttl: Duration,
+}
+
+#[derive(Debug, Default)]
+struct Shelf {
+    kept: HashMap<ChannelName, Kept, RandomState>,
+    by_age: BTreeMap<u64, ChannelName>,
+    ages: u64,
+    bytes: usize,
+}
+
+/// The kept events of one app. Its lock may be taken while a channel's is held, never the other way round.
+#[derive(Debug)]
+pub struct Cache {
+    bytes_max: usize,
+    ttl: Duration,
+    shelf: Mutex<Shelf>,
+}
+
+impl Cache {
+    /// Empty. `ttl`: how long an event is kept.
+    pub fn new(bytes_max: usize, ttl: Duration) -> Self {
+        Self { bytes_max, ttl, shelf: Mutex::default() }
+    }
+
+    /// Keeps an event instead of the one before it, forgetting the oldest of the app as far as it needs their room. One
+    /// that is larger than all the room there is is not kept, and neither is the one before it, which would be wrong.
+    pub fn keep(&self, channel: &ChannelName, frame: &Frame, data_bytes: usize, now: Instant) {
+        let mut shelf = self.shelf.lock();
+        shelf.forget(channel);
+        shelf.sweep(now);
+        let cost = cost(frame);
+        if cost > self.bytes_max {
+            return;
+        }
+        while shelf.bytes > self.bytes_max - cost {
+            let Some(oldest) = shelf.by_age.values().next().cloned() else { return };
+            shelf.forget(&oldest);
+        }
+        shelf.ages += 1;
+        shelf.bytes += cost;
+        let age = shelf.ages;
+        shelf.by_age.insert(age, channel.clone());
+        let kept = Kept { frame: frame.clone(), data_bytes, until: now + self.ttl, age };
+        shelf.kept.insert(channel.clone(), kept);
+    }
+
+    /// The event a newcomer gets, if one is kept.
+    pub fn frame(&self, channel: &ChannelName, now: Instant) -> Option<Frame> {
+        let shelf = self.shelf.lock();
+        shelf.kept.get(channel).filter(|kept| kept.until > now).map(|kept| kept.frame.clone())
+    }
+
+    /// The same as the HTTP API tells it.
+    pub fn event(&self, channel: &ChannelName, now: Instant) -> Option<KeptEvent> {
+        let shelf = self.shelf.lock();
+        let kept = shelf.kept.get(channel).filter(|kept| kept.until > now)?;
+        // The payload ends with the data and the brace that closes the frame.
+        let payload = kept.frame.payload();
+        let end = payload.len().checked_sub(1)?;
+        let data = payload.get(end.checked_sub(kept.data_bytes)?..end)?;
+        let data = std::str::from_utf8(data).ok()?.to_owned();
+        Some(KeptEvent { data, ttl: kept.until.saturating_duration_since(now) })
+    }
+
+    /// Forgets what has had its time.
+    pub fn sweep(&self, now: Instant) {
+        self.shelf.lock().sweep(now);
+    }
+}
+
+impl Shelf {
+    /// All of an app are kept for the same time, so the oldest goes first.
+    fn sweep(&mut self, now: Instant) {
+        while let Some(oldest) = self.by_age.values().next().cloned() {
+            if self.kept.get(&oldest).is_some_and(|kept| kept.until > now) {
+                return;
+            }
+            self.forget(&oldest);
+        }
+    }
+
+    fn forget(&mut self, channel: &ChannelName) {
+        if let Some(kept) = self.kept.remove(channel) {
+            self.by_age.remove(&kept.age);
+            self.bytes -= cost(&kept.frame);
+            if self.kept.capacity() > 4 * self.kept.len() + 64 {
+                self.kept.shrink_to(2 * self.kept.len());
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use soundpost_protocol::{app::Limits, server_frame};
+
+    use super::*;
+
+    fn name(text: &str) -> ChannelName {
+        ChannelName::parse(text, &Limits::default()).unwrap()
+    }
+
+    fn keep(cache: &Cache, channel: &str, data: &str, now: Instant) {
+        let channel = name(channel);
+        cache.keep(&channel, &server_frame::event(&channel, "e", data), data.len(), now);
+    }
+
+    #[test]
+    fn the_last_event_is_kept_for_its_time() {
+        let start = Instant::now();
+        let cache = Cache::new(10_000, Duration::from_secs(60));
+        keep(&cache, "cache-a", r#""first""#, start);
+        keep(&cache, "cache-a", r#""last""#, start);
+        let later = start + Duration::from_secs(20);
+        let expected = KeptEvent { data: r#""last""#.to_owned(), ttl: Duration::from_secs(40) };
+        assert_eq!(cache.event(&name("cache-a"), later), Some(expected));
+        assert!(cache.frame(&name("cache-a"), later).is_some());
+        assert_eq!(cache.frame(&name("cache-b"), later), None);
+        assert_eq!(cache.event(&name("cache-a"), start + Duration::from_secs(60)), None);
+        cache.sweep(start + Duration::from_secs(60));
+        let shelf = cache.shelf.lock();
+        assert_eq!((shelf.kept.len(), shelf.by_age.len(), shelf.bytes), (0, 0, 0));
+    }
+
+    #[test]
+    fn the_oldest_of_the_app_give_way_when_the_bytes_run_out() {
+        let now = Instant::now();
+        let data = format!("\"{}\"", "x".repeat(1000));
+        let cache = Cache::new(3 * (1002 + ENTRY_BYTES + 60), Duration::from_secs(60));
+        for channel in ["cache-a", "cache-b", "cache-c", "cache-a", "cache-d"] {
+            keep(&cache, channel, &data, now);
+        }
+        let kept = |channel: &str| cache.frame(&name(channel), now).is_some();
+        assert_eq!(["cache-a", "cache-b", "cache-c", "cache-d"].map(kept), [true, false, true, true]);
+        keep(&cache, "cache-d", &format!("\"{}\"", "x".repeat(5000)), now);
+        assert_eq!(
+            ["cache-a", "cache-c", "cache-d"].map(kept),
+            [true, true, false],
+            "too large for all the room"
+        );
+    }
+}
