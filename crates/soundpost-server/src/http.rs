@@ -36,7 +36,7 @@ use crate::{
     api,
     apps::{RunningApp, WorkerId},
     node::Node,
-    socket::{self, Admitted, Opened, Sockets},
+    socket::{self, Admitted, Opened, Pusher, Sockets},
 };
 
 /// A request's head must be complete so long after its first byte.
@@ -233,7 +233,7 @@ fn upgrade<H: 'static>(
             admitted => admitted,
         };
         let opened = Opened { stream: parts.io.io.into_inner(), early: parts.read_buf.to_vec(), admitted };
-        if let Some(reading) = socket::open(&door.sockets, opened) {
+        if let Some(reading) = socket::open::<Pusher>(&door.sockets, opened) {
             // A task of its own, so that the room this one needed for the handshake is free again.
             tokio::task::spawn_local(async move {
                 reading.await;

@@ -1,11 +1,13 @@
 //! The WebSocket door: bytes of one client become inputs of its state machine, effects become bytes.
 //!
 //! The reading task of a connection is all it costs beside its seat in the hub. It owns the reading side of the socket
-//! and reads into the worker's one buffer.
+//! and reads into the worker's one buffer. What a whole message means is left to a [`Dialect`], which is the protocol
+//! for every client of the server.
 
 use std::{
     cell::RefCell,
     future::Future,
+    marker::PhantomData,
     panic::{AssertUnwindSafe, catch_unwind},
     pin::Pin,
     rc::Rc,
@@ -99,9 +101,42 @@ pub struct Opened {
     pub admitted: Result<Admitted, CloseReason>,
 }
 
+/// What the messages of a client mean. Control frames, broken framing, queues and closing are not its business.
+///
+/// The server speaks [`Pusher`] alone. The other dialect is that of `examples/echo.rs`, with which the Autobahn test
+/// suite tries everything else in this file.
+pub trait Dialect {
+    /// Whether a client is greeted with its socket id.
+    const GREETS: bool;
+
+    /// Decides on a text message.
+    fn text(connection: &mut Connection, text: &str, now: Instant, effects: &mut Vec<Effect>);
+
+    /// Decides on a binary message.
+    fn binary(connection: &mut Connection, bytes: &[u8], now: Instant, effects: &mut Vec<Effect>);
+}
+
+/// The Pusher protocol.
+#[derive(Debug)]
+pub enum Pusher {}
+
+impl Dialect for Pusher {
+    const GREETS: bool = true;
+
+    fn text(connection: &mut Connection, text: &str, now: Instant, effects: &mut Vec<Effect>) {
+        log_received(connection, text);
+        faults::strike(text.as_bytes());
+        connection.step(now, Input::Text(text), effects);
+    }
+
+    fn binary(_: &mut Connection, _: &[u8], _: Instant, effects: &mut Vec<Effect>) {
+        effects.push(Effect::Close(CloseReason::BinaryMessage));
+    }
+}
+
 /// Seats a client and starts to read what it sends; `None` if the worker has no slot for it. The future that comes
 /// back ends with the connection.
-pub fn open(sockets: &Rc<Sockets>, opened: Opened) -> Option<Reading> {
+pub fn open<D: Dialect>(sockets: &Rc<Sockets>, opened: Opened) -> Option<Reading<D>> {
     let Opened { stream, mut early, admitted } = opened;
     let (read, write) = stream.into_split();
     let (app, quota, refused) = match admitted {
@@ -118,30 +153,33 @@ pub fn open(sockets: &Rc<Sockets>, opened: Opened) -> Option<Reading> {
             if let Some(seat) = hub.get_mut(name) {
                 seat.connection = Some(connection);
             }
-            send(hub, name, &greeting);
+            if D::GREETS {
+                send(hub, name, &greeting);
+            }
             hub.refile(name);
             if !early.is_empty() {
-                receive(hub, name, &mut early);
+                receive::<D>(hub, name, &mut early);
             }
         }
         (_, reason) => hub.close(name, reason.unwrap_or(CloseReason::ServerFault), None),
     }
-    Some(Reading { sockets: Rc::clone(sockets), read, name })
+    Some(Reading { sockets: Rc::clone(sockets), read, name, dialect: PhantomData })
 }
 
 /// Reads one client until its connection ends.
 #[derive(Debug)]
-pub struct Reading {
+pub struct Reading<D> {
     sockets: Rc<Sockets>,
     read: OwnedReadHalf,
     name: ConnectionRef,
+    dialect: PhantomData<fn() -> D>,
 }
 
-impl Future for Reading {
+impl<D: Dialect> Future for Reading<D> {
     type Output = ();
 
     fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<()> {
-        let Self { sockets, read, name } = self.get_mut();
+        let Self { sockets, read, name, .. } = self.get_mut();
         let name = *name;
         for _ in 0..READS_IN_A_ROW {
             let hub = &mut *sockets.hub.borrow_mut();
@@ -162,7 +200,9 @@ impl Future for Reading {
             let mut filled = ReadBuf::new(buffer);
             match Pin::new(&mut *read).poll_read(cx, &mut filled) {
                 Poll::Pending => return Poll::Pending,
-                Poll::Ready(Ok(())) if !filled.filled().is_empty() => receive(hub, name, filled.filled_mut()),
+                Poll::Ready(Ok(())) if !filled.filled().is_empty() => {
+                    receive::<D>(hub, name, filled.filled_mut())
+                }
                 Poll::Ready(_) => {
                     hub.remove(name, CloseReason::Lost);
                     return Poll::Ready(());
@@ -190,18 +230,18 @@ pub fn tick(hub: &mut Hub, name: ConnectionRef, now: Instant) {
 }
 
 /// Decodes what arrived and lets the connection decide on each message.
-fn receive(hub: &mut Hub, name: ConnectionRef, mut bytes: &mut [u8]) {
+fn receive<D: Dialect>(hub: &mut Hub, name: ConnectionRef, mut bytes: &mut [u8]) {
     let now = Instant::now();
     guarded(hub, name, |hub| {
         let mut effects = Vec::new();
-        while next_message(hub, name, &mut bytes, now, &mut effects) {
+        while next_message::<D>(hub, name, &mut bytes, now, &mut effects) {
             perform(hub, name, &mut effects);
         }
     });
 }
 
 /// Lets the connection decide on the next message in `bytes`; false if there is none.
-fn next_message(
+fn next_message<D: Dialect>(
     hub: &mut Hub,
     name: ConnectionRef,
     bytes: &mut &mut [u8],
@@ -221,14 +261,10 @@ fn next_message(
     let mut answer = None;
     match message {
         Ok(None) => return false,
-        Ok(Some(Message::Text(text))) => {
-            log_received(connection, text);
-            faults::strike(text.as_bytes());
-            connection.step(now, Input::Text(text), effects);
-        }
+        Ok(Some(Message::Text(text))) => D::text(connection, text, now, effects),
+        Ok(Some(Message::Binary(bytes))) => D::binary(connection, bytes, now, effects),
         Ok(Some(Message::Ping(payload))) => connection.step(now, Input::Ping(payload), effects),
         Ok(Some(Message::Pong(_))) => connection.step(now, Input::Pong, effects),
-        Ok(Some(Message::Binary(_))) => effects.push(Effect::Close(CloseReason::BinaryMessage)),
         Ok(Some(Message::Close(close))) => answer = Some(close.map(|(code, _)| code)),
         Err(violation) => {
             debug!(socket_id = %connection.socket_id(), %violation, "framing broken");

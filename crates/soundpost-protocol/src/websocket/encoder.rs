@@ -17,6 +17,11 @@ impl Frame {
         Self::build(Opcode::Text, payload_hint, write)
     }
 
+    /// A binary frame. The protocol has none; the echo server for the Autobahn test suite sends them.
+    pub fn binary(payload: &[u8]) -> Self {
+        Self::build(Opcode::Binary, payload.len(), |out| out.extend_from_slice(payload))
+    }
+
     /// A pong with the ping's payload.
     pub fn pong(payload: &[u8]) -> Self {
         Self::build(Opcode::Pong, payload.len(), |out| out.extend_from_slice(payload))
@@ -103,7 +108,8 @@ mod tests {
     }
 
     #[test]
-    fn control_frames() {
+    fn frames_of_each_kind() {
+        assert_eq!(&Frame::binary(b"hi").bytes()[..], [0x82, 2, b'h', b'i']);
         assert_eq!(&Frame::ping().bytes()[..], [0x89, 0]);
         assert_eq!(&Frame::pong(b"hi").bytes()[..], [0x8a, 2, b'h', b'i']);
         assert_eq!(&Frame::close(None).bytes()[..], [0x88, 0]);
