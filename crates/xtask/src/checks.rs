@@ -14,15 +14,15 @@ const PYTHON_STEPS: [&str; 2] = ["Python packages", "tests of the Python SDK"];
 const BUILD: &str = "release build";
 
 /// Where things are.
-struct Places {
-    root: PathBuf,
+pub(crate) struct Places {
+    pub(crate) root: PathBuf,
     /// The tests in Node and Python.
     e2e: PathBuf,
-    target: PathBuf,
+    pub(crate) target: PathBuf,
 }
 
 impl Places {
-    fn find() -> Self {
+    pub(crate) fn find() -> Self {
         let root =
             Path::new(env!("CARGO_MANIFEST_DIR")).ancestors().nth(2).unwrap_or(Path::new(".")).to_owned();
         let target =
@@ -30,7 +30,7 @@ impl Places {
         Self { e2e: root.join("crates/soundpost/tests/e2e"), root, target }
     }
 
-    fn command(&self, program: impl Into<OsString>, arguments: &[&str]) -> Command {
+    pub(crate) fn command(&self, program: impl Into<OsString>, arguments: &[&str]) -> Command {
         let mut command = Command::new(program.into());
         command.args(arguments).current_dir(&self.root);
         command
@@ -46,7 +46,7 @@ impl Places {
         command
     }
 
-    fn cargo(&self, arguments: &[&str]) -> Command {
+    pub(crate) fn cargo(&self, arguments: &[&str]) -> Command {
         self.command(env::var_os("CARGO").unwrap_or_else(|| "cargo".into()), arguments)
     }
 }

@@ -3,6 +3,7 @@
 
 #![expect(clippy::print_stdout, reason = "a command-line tool reports on its standard output")]
 
+mod autobahn;
 mod checks;
 mod provision;
 mod steps;
@@ -27,6 +28,8 @@ enum Task {
         #[arg(long)]
         only: Option<Part>,
     },
+    /// Try the WebSocket framing with the Autobahn test suite, which needs CPython 2.7.
+    Autobahn,
 }
 
 /// A part of the checks that can be run alone.
@@ -41,5 +44,6 @@ pub(crate) enum Part {
 fn main() -> ExitCode {
     match Arguments::parse().task {
         Task::Test { only } => checks::run(only),
+        Task::Autobahn => autobahn::run(),
     }
 }
