@@ -68,7 +68,7 @@ async fn serve() -> Result<(), Box<dyn Error>> {
     let mut app = App::new(AppId::parse("echo")?, AppKey::parse("echo")?, AppSecret::new("echo"));
     app.limits.message_bytes_max = MESSAGE_BYTES_MAX;
     let delivery = Arc::new(Delivery::new(1, NodeId(1)));
-    let queued = Queued::new(QUEUE_BYTES_MAX, usize::MAX);
+    let queued = Queued::new(1, QUEUE_BYTES_MAX, usize::MAX);
     let node = Node::new(Apps::new(vec![app], 1), delivery, queued, Quota::new(None));
     let [app] = node.apps.all() else { return Err("one app went in".into()) };
     let hub = Hub::new(
