@@ -1,0 +1,18 @@
+//! The whole server over real sockets: what only a socket can show, as a client and as a publisher see it.
+
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::indexing_slicing,
+    reason = "helpers of tests fail like tests"
+)]
+
+mod api;
+mod closing;
+mod connect;
+mod drain;
+mod liveness;
+mod start;
+mod subscribe;
+mod support;
