@@ -9,10 +9,14 @@
 )]
 
 mod api;
+mod client_events;
 mod closing;
 mod connect;
+mod delivery;
 mod drain;
+mod isolation;
 mod liveness;
+mod presence;
 mod start;
 mod subscribe;
 mod support;
