@@ -9,6 +9,7 @@
 )]
 
 mod api;
+mod bad_input;
 mod client_events;
 mod closing;
 mod connect;
@@ -16,7 +17,9 @@ mod delivery;
 mod drain;
 mod isolation;
 mod liveness;
+mod metrics;
 mod presence;
+mod slow_consumer;
 mod start;
 mod subscribe;
 mod support;
