@@ -307,6 +307,24 @@ fn one_connection_serves_any_number_of_requests() {
     api.http.expect_end();
 }
 
+#[test]
+fn http_1_0_is_served_once_for_each_connection_unless_it_asks_for_more() {
+    // What nginx speaks to a server unless it is told otherwise.
+    let server = TestServer::start(|_| {});
+    let body = r#"{"name":"n","channel":"orders","data":""}"#;
+    let target = signed_target(&server.apps[0], "POST", "/apps/app-one/events", &[], body.as_bytes());
+    let request = |connection: &str| {
+        let length = body.len();
+        format!("POST {target} HTTP/1.0\r\n{connection}content-length: {length}\r\n\r\n{body}")
+    };
+    let mut http = server.http();
+    for connection in ["connection: keep-alive\r\n", "connection: Keep-Alive\r\n", ""] {
+        http.send_raw(request(connection).as_bytes());
+        assert_eq!(http.reply(false).body, "{}");
+    }
+    http.expect_end();
+}
+
 fn occupied(server: &TestServer) -> Vec<Client> {
     let mut clients: Vec<_> = (0..3).map(|_| server.connect()).collect();
     for client in &mut clients {

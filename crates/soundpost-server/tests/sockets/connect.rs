@@ -139,6 +139,16 @@ fn what_is_no_valid_handshake_gets_an_http_status() {
 }
 
 #[test]
+fn a_connection_that_was_used_for_http_may_still_be_upgraded() {
+    let server = TestServer::start(|_| {});
+    let mut http = server.http();
+    assert_eq!(http.get("/up").status, 200);
+    let mut client = Client::open_on(http.into_stream(), &server.apps[0], "/app/key-one", "", &[]);
+    client.greeted();
+    client.subscribe("orders");
+}
+
+#[test]
 fn bytes_behind_the_handshake_are_the_first_frames() {
     let server = TestServer::start(|_| {});
     let text = json!({"event": "pusher:subscribe", "data": {"auth": "", "channel": "orders"}}).to_string();

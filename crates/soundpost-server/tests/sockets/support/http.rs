@@ -2,7 +2,7 @@
 
 use std::{
     io::{Read, Write},
-    net::{Shutdown, SocketAddr, TcpStream},
+    net::{SocketAddr, TcpStream},
 };
 
 use super::DEADLINE;
@@ -33,6 +33,11 @@ impl Http {
         stream.set_read_timeout(Some(DEADLINE)).unwrap();
         stream.set_write_timeout(Some(DEADLINE)).unwrap();
         Self { stream, input: Vec::new() }
+    }
+
+    /// The socket, to go on with in another protocol.
+    pub(crate) fn into_stream(self) -> TcpStream {
+        self.stream
     }
 
     pub(crate) fn get(&mut self, target: &str) -> Reply {
@@ -107,9 +112,8 @@ impl Http {
         count > 0
     }
 
-    /// Waits until the server has closed, having said nothing more.
+    /// The server closes of its own accord and says nothing more.
     pub(crate) fn expect_end(&mut self) {
-        self.stream.shutdown(Shutdown::Write).unwrap();
         assert!(!self.fill(), "the server says more");
         assert_eq!(self.input, b"");
     }
