@@ -1,10 +1,13 @@
 //! Presence channels: who is there, who comes and who goes, each told once and in order.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    time::{SystemTime, UNIX_EPOCH},
+};
 
 use serde_json::{Value, json};
 
-use crate::support::{Client, TestServer};
+use crate::support::{Client, TestServer, eventually};
 
 const ROOM: &str = "presence-room";
 
@@ -14,6 +17,13 @@ fn added(data: &str) -> Value {
 
 fn removed(data: &str) -> Value {
     json!({"event": "pusher_internal:member_removed", "channel": ROOM, "data": data})
+}
+
+/// Who of a user's connections came first is told by the clock, in milliseconds.
+fn next_millisecond() {
+    let now = || SystemTime::now().duration_since(UNIX_EPOCH).unwrap().as_millis();
+    let before = now();
+    eventually("the clock to go on", || now() > before);
 }
 
 #[test]
@@ -32,6 +42,7 @@ fn the_others_hear_of_a_users_first_connection_and_of_its_last() {
 
     // The same user on a second connection, with another info: the first one's still holds.
     let mut second = server.connect();
+    next_millisecond();
     assert_eq!(second.join(ROOM, r#"{"user_id":"42","user_info":2}"#)["hash"]["42"], json!({"name": "Zoe"}));
     second.unsubscribe(ROOM);
     second.expect_nothing();
@@ -144,7 +155,7 @@ fn however_many_join_at_once_all_see_the_same_members() {
     }
     let members: BTreeSet<_> = (0..60).filter(stays).map(id).collect();
     let mut api = server.api();
-    crate::support::eventually("all to be in", || {
+    eventually("all to be in", || {
         api.ask("/channels/presence-room", &[("info", "user_count")])["user_count"] == members.len()
     });
     api.trigger(ROOM, "marker", "");
