@@ -36,7 +36,7 @@ fn data_goes_to_the_others_in_the_form_it_came() {
     for other in &mut others {
         other.expect(&json!({"event": "client-bare", "channel": ROOM}));
     }
-    sender.expect_nothing();
+    sender.expect_silence();
 }
 
 #[test]
@@ -49,7 +49,7 @@ fn on_presence_channels_the_server_says_whose_event_it_is() {
     zoe_too.join(room, r#"{"user_id":42}"#);
     zoe.send(&json!({"event": "client-x", "channel": room, "data": "d", "user_id": "forged"}));
     zoe_too.expect(&json!({"event": "client-x", "channel": room, "data": "d", "user_id": "42"}));
-    zoe.expect_nothing();
+    zoe.expect_silence();
 }
 
 fn refused(channel: &str, code: u16, message: &str) -> Value {
@@ -82,8 +82,8 @@ fn an_event_against_the_rules_reaches_only_its_sender_as_an_error() {
     }
     // What is no client event at all is ignored.
     sender.send(&json!({"event": "typing", "channel": ROOM, "data": {}}));
-    sender.expect_nothing();
-    witness.expect_nothing();
+    sender.expect_silence();
+    witness.expect_silence();
     sender.send(&json!({"event": "client-1234567890123", "channel": ROOM, "data": {}}));
     witness.expect(&json!({"event": "client-1234567890123", "channel": ROOM, "data": {}}));
 }
@@ -108,10 +108,10 @@ fn an_app_decides_who_may_send_and_where() {
         sender.send(&event);
         if let Some(text) = refusal {
             sender.expect(&refused(channel, 4301, text));
-            other.expect_nothing();
+            other.expect_silence();
         } else {
             other.expect(&event);
-            sender.expect_nothing();
+            sender.expect_silence();
         }
     }
 }
@@ -138,7 +138,7 @@ fn events_above_the_rate_are_refused_and_pings_are_not_counted() {
     sender.expect(&refused(ROOM, 4301, "Rate limit exceeded"));
     other.expect(&event(1));
     other.expect(&event(2));
-    other.expect_nothing();
+    other.expect_silence();
 }
 
 #[test]

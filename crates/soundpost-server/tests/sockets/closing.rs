@@ -72,7 +72,7 @@ fn a_join_and_a_goodbye_in_one_breath_leave_nothing() {
         witness.expect(&removed);
         while client.next() != Seen::Eof {}
     }
-    witness.expect_nothing();
+    witness.expect_silence();
     let users = server.api().ask("/channels/presence-room/users", &[]);
     assert_eq!(users, json!({"users": [{"id": "w"}]}));
 }

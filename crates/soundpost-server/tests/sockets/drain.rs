@@ -18,6 +18,9 @@ fn a_stopping_server_sends_clients_away_and_serves_publishers_to_the_end() {
     }
     let mut api = server.api();
     api.trigger("orders", "before", "");
+    for client in &mut clients {
+        client.expect(&json!({"event": "before", "channel": "orders", "data": ""}));
+    }
     let began = Instant::now();
     server.begin_stop();
     for address in [server.address, server.admin] {
@@ -36,7 +39,6 @@ fn a_stopping_server_sends_clients_away_and_serves_publishers_to_the_end() {
     // The last to be sent away still hears what was published meanwhile.
     let mut heard = 0;
     for mut client in clients {
-        client.expect(&json!({"event": "before", "channel": "orders", "data": ""}));
         let mut next = client.event();
         if next["event"] == "during" {
             heard += 1;

@@ -15,18 +15,18 @@ fn two_apps_with_the_same_channels_never_see_each_other() {
         client.subscribe("private-chat");
         let roster = client.join(room, &json!({"user_id": name}).to_string());
         assert_eq!(roster, json!({"count": 1, "ids": [name], "hash": {name: null}}));
-        client.expect_nothing();
+        client.expect_silence();
     }
     let mut only_two = server.connect_to(1);
     only_two.subscribe("only-two");
-    one.expect_nothing();
+    one.expect_silence();
 
     server.api_of(0).trigger("orders", "of-one", "");
     one.expect(&json!({"event": "of-one", "channel": "orders", "data": ""}));
     let whisper = json!({"event": "client-x", "channel": "private-chat", "data": {}});
     one.send_raw(&masked(Opcode::Text, whisper.to_string()));
-    one.expect_nothing();
-    two.expect_nothing();
+    one.expect_silence();
+    two.expect_silence();
 
     for (at, name, connections, channels) in [
         (0, "one", 1, json!({"orders": {}, "presence-room": {}, "private-chat": {}})),
@@ -45,7 +45,7 @@ fn two_apps_with_the_same_channels_never_see_each_other() {
     server.api_of(0).publish(&json!({"name": "n", "channel": "orders", "data": "", "socket_id": socket_id}));
     one.expect(&json!({"event": "n", "channel": "orders", "data": ""}));
     one.vanish();
-    two.expect_nothing();
+    two.expect_silence();
 }
 
 #[test]

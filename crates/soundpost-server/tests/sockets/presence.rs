@@ -38,22 +38,22 @@ fn the_others_hear_of_a_users_first_connection_and_of_its_last() {
     let ids: BTreeSet<_> = roster["ids"].as_array().unwrap().iter().map(Value::to_string).collect();
     assert_eq!(ids, BTreeSet::from(["\"42\"".to_owned(), "7".to_owned()]));
     ann.expect(&added(zoe));
-    first.expect_nothing();
+    first.expect_silence();
 
     // The same user on a second connection, with another info: the first one's still holds.
     let mut second = server.connect();
     next_millisecond();
     assert_eq!(second.join(ROOM, r#"{"user_id":"42","user_info":2}"#)["hash"]["42"], json!({"name": "Zoe"}));
     second.unsubscribe(ROOM);
-    second.expect_nothing();
+    second.expect_silence();
     // A number and its text are one user.
     second.join(ROOM, r#"{"user_id":"7"}"#);
     second.leave();
-    ann.expect_nothing();
-    first.expect_nothing();
+    ann.expect_silence();
+    first.expect_silence();
 
     first.unsubscribe(ROOM);
-    first.expect_nothing();
+    first.expect_silence();
     ann.expect(&removed(r#"{"user_id":"42"}"#));
     first.join(ROOM, zoe);
     ann.expect(&added(zoe));
@@ -65,7 +65,7 @@ fn the_others_hear_of_a_users_first_connection_and_of_its_last() {
     ann.expect(&added(zoe));
     ann.leave();
     third.expect(&removed(r#"{"user_id":7}"#));
-    third.expect_nothing();
+    third.expect_silence();
 }
 
 #[test]
@@ -78,8 +78,8 @@ fn a_repeated_join_shows_a_fresh_roster_and_tells_nobody() {
     ann.expect(&added(r#"{"user_id":"b"}"#));
     let roster = ann.join(ROOM, r#"{"user_id":"a","user_info":2}"#);
     assert_eq!(roster["hash"], json!({"a": 2, "b": null}));
-    ann.expect_nothing();
-    bob.expect_nothing();
+    ann.expect_silence();
+    bob.expect_silence();
     assert_eq!(bob.join(ROOM, r#"{"user_id":"b"}"#)["hash"], json!({"a": 2, "b": null}));
 }
 

@@ -65,11 +65,10 @@ fn who_reads_late_gets_everything_that_waited() {
     for n in 0..12 {
         api.trigger("orders", &n.to_string(), &data);
     }
-    late.send(&json!({"event": "pusher:ping"}));
     for n in 0..12 {
         late.expect(&json!({"event": n.to_string(), "channel": "orders", "data": data}));
     }
-    late.expect(&json!({"event": "pusher:pong", "data": "{}"}));
+    late.expect_silence();
     eventually("the queue to be empty", || server.metric("soundpost_queued_bytes") == 0);
 }
 
@@ -107,4 +106,32 @@ fn a_flood_of_pings_from_who_does_not_read_is_cut_too() {
     });
     server.await_open(0);
     assert_eq!(server.metric("soundpost_queued_bytes"), 0);
+}
+
+#[test]
+fn what_waits_goes_out_before_the_goodbye() {
+    let server = TestServer::start(|_| {});
+    let mut api = server.api();
+    let data = "x".repeat(100_000);
+    for (delivered, last_word, code, text) in [
+        (6, masked(Opcode::Binary, b""), 1003, "Binary messages are not supported"),
+        (12, masked(Opcode::Close, 1001_u16.to_be_bytes()), 1001, ""),
+    ] {
+        let mut client = narrow(&server);
+        for n in 0..6 {
+            api.trigger("orders", &n.to_string(), &data);
+        }
+        // Accepted is one thing, on its way to this client another.
+        let all = r#"soundpost_deliveries_total{app="app-one"}"#;
+        eventually("all to be on its way", || server.metric(all) == delivered);
+        assert!(server.metric("soundpost_queued_bytes") > 0, "nothing waits");
+        client.send_raw(&last_word);
+        for n in 0..6 {
+            client.expect(&json!({"event": n.to_string(), "channel": "orders", "data": data}));
+        }
+        assert_eq!(client.next(), Seen::Close(Some((code, text.to_owned()))));
+        assert_eq!(client.next(), Seen::Eof);
+        drop(client);
+        server.await_open(0);
+    }
 }

@@ -44,7 +44,7 @@ fn a_repeated_subscribe_succeeds_again_and_counts_once() {
     assert_eq!(api.ask("/channels/orders", &info), json!({"occupied": true, "subscription_count": 1}));
     api.trigger("orders", "once", "");
     client.expect(&json!({"event": "once", "channel": "orders", "data": ""}));
-    client.expect_nothing();
+    client.expect_silence();
     client.unsubscribe("orders");
     client.expect_nothing();
     assert_eq!(api.ask("/channels/orders", &[]), json!({"occupied": false}));
@@ -97,7 +97,7 @@ fn what_is_asked_in_one_breath_is_done_in_its_order() {
         if occupied {
             client.expect(&json!({"event": "n", "channel": "orders", "data": ""}));
         }
-        client.expect_nothing();
+        client.expect_silence();
         client.leave();
         assert_eq!(api.ask("/channels/orders", &[]), json!({"occupied": false}), "{asked}");
     }

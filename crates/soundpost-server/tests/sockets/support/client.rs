@@ -169,7 +169,16 @@ impl Client {
         assert_eq!(self.event(), *expected);
     }
 
-    /// Nothing else has arrived before the answer to a ping sent now.
+    /// Nothing that was accepted before now is on its way to this client: a join takes the same way as events, and
+    /// its success is the next that arrives.
+    #[track_caller]
+    pub(crate) fn expect_silence(&mut self) {
+        self.subscribe("silence");
+        self.unsubscribe("silence");
+        self.expect_nothing();
+    }
+
+    /// Nothing else has arrived before the answer to a ping sent now. Events may still be on their way.
     #[track_caller]
     pub(crate) fn expect_nothing(&mut self) {
         self.send(&json!({"event": "pusher:ping", "data": {}}));
