@@ -10,7 +10,7 @@ use tracing::info;
 
 use crate::{node::Node, worker::Worker};
 
-/// After the last goodbye clients have so long to close their side.
+/// After the last goodbye clients have so long to close their side, and publishers to get their answer.
 const FAREWELL: Duration = Duration::from_millis(2500);
 
 /// How often the end of something is looked for.
@@ -29,7 +29,7 @@ pub async fn drain(node: &Arc<Node>, workers: &[Worker], window: Duration) {
     }
     sleep_until(end).await;
     let last = Instant::now() + FAREWELL;
-    while node.delivery.seats.load(Relaxed) > 0 && Instant::now() < last {
+    while node.is_busy() && Instant::now() < last {
         sleep(LOOK).await;
     }
 }

@@ -20,7 +20,7 @@ use std::{
 use bytes::Bytes;
 use http_body_util::Full;
 use hyper::{
-    Method, Request, Response, StatusCode,
+    Method, Request, Response, StatusCode, Version,
     body::Incoming,
     header::{CONNECTION, HeaderValue, ORIGIN, UPGRADE},
     rt::{Read, ReadBufCursor, Write},
@@ -201,6 +201,7 @@ async fn respond<H: 'static>(
     response
 }
 
+/// Whether a request wants to become a WebSocket, whatever else is wrong with it.
 fn is_upgrade(request: &Request<Incoming>) -> bool {
     let upgrade = request.headers().get(UPGRADE).and_then(|value| value.to_str().ok());
     request.method() == Method::GET && upgrade.is_some_and(|value| value.eq_ignore_ascii_case("websocket"))
@@ -212,6 +213,10 @@ fn upgrade<H: 'static>(
     mut request: Request<Incoming>,
     held: Rc<H>,
 ) -> Response<Full<Bytes>> {
+    if request.version() < Version::HTTP_11 {
+        let text = "a WebSocket needs HTTP/1.1; in nginx that is proxy_http_version 1.1";
+        return api::refusal(StatusCode::BAD_REQUEST, text);
+    }
     let (response, upgraded) = match fastwebsockets::upgrade::upgrade(&mut request) {
         Ok(accepted) => accepted,
         Err(error) => {

@@ -40,6 +40,7 @@ pub struct Node {
     /// Connections refused because of their address, before anything was read. Only the accepting thread adds to it.
     pub refused_addresses: Count,
     body_bytes: AtomicUsize,
+    requests: AtomicUsize,
 }
 
 impl Node {
@@ -58,12 +59,24 @@ impl Node {
             draining: AtomicBool::new(false),
             refused_addresses: Count::default(),
             body_bytes: AtomicUsize::new(0),
+            requests: AtomicUsize::new(0),
         }
     }
 
     /// Whether the node is about to stop.
     pub fn is_draining(&self) -> bool {
         self.draining.load(Relaxed)
+    }
+
+    /// Counts a request as under way until what comes back is dropped.
+    pub fn begin_request(self: &Arc<Self>) -> UnderWay {
+        self.requests.fetch_add(1, Relaxed);
+        UnderWay(Arc::clone(self))
+    }
+
+    /// Whether anything must still be said: a request to be answered, or a client to be told goodbye.
+    pub fn is_busy(&self) -> bool {
+        self.requests.load(Relaxed) > 0 || self.delivery.seats.load(Relaxed) > 0
     }
 
     /// Makes room for a part of a request's body; `None` if too many bodies are being read already.
@@ -84,6 +97,16 @@ pub struct BodyRoom {
 impl Drop for BodyRoom {
     fn drop(&mut self) {
         self.node.body_bytes.fetch_sub(self.bytes, Relaxed);
+    }
+}
+
+/// A request that is not answered yet.
+#[derive(Debug)]
+pub struct UnderWay(Arc<Node>);
+
+impl Drop for UnderWay {
+    fn drop(&mut self) {
+        self.0.requests.fetch_sub(1, Relaxed);
     }
 }
 

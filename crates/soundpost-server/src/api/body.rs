@@ -1,6 +1,6 @@
 //! A request's body, up to its limit, within its time, and within what the node reads at once.
 
-use std::time::Duration;
+use std::{sync::Arc, time::Duration};
 
 use bytes::{Bytes, BytesMut};
 use http_body_util::BodyExt;
@@ -12,16 +12,26 @@ use crate::node::Node;
 /// A body must be complete so long after its head.
 const BODY_TIMEOUT: Duration = Duration::from_secs(30);
 
+/// The rest of a refused body is read for so long.
+const DISCARD_TIMEOUT: Duration = Duration::from_secs(2);
+
 /// Escapes inflate `data`, PHP's the most (`\uXXXX` for two bytes), and a batch holds ten events.
 const BYTES_FOR_EACH_DATA_BYTE: usize = 12;
 /// Names, channels and punctuation beside the data.
 const BYTES_BESIDE_DATA: usize = 16 << 10;
 
+/// Reads on and forgets, for a while: who is still sending when the connection closes sees it break off and not why.
+pub(super) async fn discard(body: &mut Incoming) {
+    let rest = async { while let Some(Ok(_)) = body.frame().await {} };
+    // Whoever sends for longer than this has had its chance.
+    drop(tokio::time::timeout(DISCARD_TIMEOUT, rest).await);
+}
+
 /// Reads the whole body.
 ///
 /// Errors: [`ApiError::BodyTooLarge`], as soon as the head or a chunk says so; [`ApiError::BodyTimeout`];
 /// [`ApiError::OverCapacity`] if too much is being read already.
-pub(super) async fn read(node: &std::sync::Arc<Node>, app: &App, body: Incoming) -> Result<Bytes, ApiError> {
+pub(super) async fn read(node: &Arc<Node>, app: &App, body: &mut Incoming) -> Result<Bytes, ApiError> {
     if body.is_end_stream() {
         return Ok(Bytes::new());
     }
@@ -29,7 +39,7 @@ pub(super) async fn read(node: &std::sync::Arc<Node>, app: &App, body: Incoming)
     reading.await.map_err(|_| ApiError::BodyTimeout { seconds: BODY_TIMEOUT.as_secs() })?
 }
 
-async fn read_all(node: &std::sync::Arc<Node>, app: &App, mut body: Incoming) -> Result<Bytes, ApiError> {
+async fn read_all(node: &Arc<Node>, app: &App, body: &mut Incoming) -> Result<Bytes, ApiError> {
     let by_data = BYTES_FOR_EACH_DATA_BYTE * app.limits.event_data_bytes_max + BYTES_BESIDE_DATA;
     let bytes_max = node.request_bytes_max.unwrap_or(by_data);
     let setting = if node.request_bytes_max.is_some() { "request_bytes_max" } else { "event_data_bytes_max" };

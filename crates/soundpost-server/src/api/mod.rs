@@ -15,7 +15,8 @@ use http_body_util::Full;
 use hyper::{
     Method, Request, Response, StatusCode,
     body::Incoming,
-    header::{ALLOW, CONTENT_TYPE, HeaderValue, RETRY_AFTER},
+    header::{ALLOW, CONTENT_TYPE, EXPECT, HeaderValue, RETRY_AFTER, UPGRADE},
+    http::request::Parts,
 };
 use soundpost_protocol::api::{ApiError, Query, verify_head};
 
@@ -71,49 +72,65 @@ pub async fn respond(
     worker: WorkerId,
     request: Request<Incoming>,
 ) -> Response<Full<Bytes>> {
-    let raw_path = request.uri().path();
+    let _under_way = node.begin_request();
+    let (head, mut body) = request.into_parts();
+    let response = answer(node, worker, &head, &mut body).await;
+    // With `Expect` nothing is sent before we ask for it, and we do not.
+    if !response.status().is_success() && !head.headers.contains_key(EXPECT) {
+        body::discard(&mut body).await;
+    }
+    response
+}
+
+async fn answer(
+    node: &Arc<Node>,
+    worker: WorkerId,
+    head: &Parts,
+    body: &mut Incoming,
+) -> Response<Full<Bytes>> {
+    let raw_path = head.uri.path();
     // The API is served under the prefix and without it: the PHP SDK drops a prefix that does not end in a slash.
     let prefix = node.path_prefix.as_str();
     let path = raw_path.strip_prefix(prefix).filter(|path| path.starts_with('/')).unwrap_or(raw_path);
     if let Some((id, rest)) = path.strip_prefix("/apps/").and_then(|path| path.split_once('/')) {
         let Some(app) = node.apps.by_id(id) else { return refuse(&ApiError::unknown_app(id)) };
-        let (app, route) = (Arc::clone(app), rest.to_owned());
-        let Some(route) = Route::of(&route) else { return refuse(&ApiError::UnknownPath) };
-        let answered = serve(node, &app, route, request).await;
+        let Some(route) = Route::of(rest) else { return refuse(&ApiError::UnknownPath) };
+        let answered = serve(node, app, route, head, body).await;
         if route.is_trigger() {
-            count(&app, worker, &answered);
+            count(app, worker, &answered);
         }
-        return match answered {
-            Ok(reply) => json(reply),
-            Err(error) => refuse(&error),
-        };
+        return answered.map_or_else(|error| refuse(&error), json);
     }
-    let is_get = matches!(*request.method(), Method::GET | Method::HEAD);
+    let is_get = matches!(head.method, Method::GET | Method::HEAD);
     match path {
         "/" | "/up" | "/ready" if !is_get => refuse(&ApiError::Method { allow: "GET" }),
         "/" => health(node, "OK"),
         "/ready" => health(node, "ready"),
-        _ if path.starts_with(timeline::PREFIX) && is_get => timeline::answer(path),
         "/up" => json(r#"{"health":"OK"}"#.to_owned()),
-        _ if path.starts_with("/app/") => {
-            refusal(StatusCode::UPGRADE_REQUIRED, "this is a WebSocket endpoint")
-        }
+        _ if path.starts_with(timeline::PREFIX) && is_get => timeline::answer(path),
+        _ if path.starts_with("/app/") => upgrade_required(),
         _ => refuse(&ApiError::UnknownPath),
     }
+}
+
+fn upgrade_required() -> Response<Full<Bytes>> {
+    let mut response = refusal(StatusCode::UPGRADE_REQUIRED, "this is a WebSocket endpoint");
+    response.headers_mut().insert(UPGRADE, HeaderValue::from_static("websocket"));
+    response
 }
 
 async fn serve(
     node: &Arc<Node>,
     app: &RunningApp,
     route: Route<'_>,
-    request: Request<Incoming>,
+    head: &Parts,
+    body: &mut Incoming,
 ) -> Result<String, ApiError> {
     let is_post = route.is_trigger() || matches!(route, Route::Terminate(_));
     let allow = if is_post { "POST" } else { "GET" };
-    if request.method().as_str() != allow {
+    if head.method.as_str() != allow {
         return Err(ApiError::Method { allow });
     }
-    let (head, incoming) = request.into_parts();
     let query = Query::parse(head.uri.query().unwrap_or_default())?;
     let path = head.uri.path();
     let digest = verify_head(&app.app, allow, path, &node.path_prefix, &query, unix_seconds())?;
@@ -121,7 +138,7 @@ async fn serve(
     if let Some(per_second) = app.over_rate() {
         return Err(ApiError::RateLimit { per_second });
     }
-    let body = body::read(node, &app.app, incoming).await?;
+    let body = body::read(node, &app.app, body).await?;
     digest.check(&body)?;
     match route {
         Route::Events => events::events(node, app, &body),

@@ -135,7 +135,21 @@ fn what_is_no_valid_handshake_gets_an_http_status() {
         http.send_raw(format!("GET /app/key-one HTTP/1.1\r\nhost: test\r\n{headers}\r\n").as_bytes());
         let reply = http.reply(false);
         assert_eq!((reply.status, reply.body.as_str()), (status, body), "{headers}");
+        // RFC 9110, section 15.5.22: a 426 says what to upgrade to.
+        assert_eq!(reply.header("upgrade"), (status == 426).then_some("websocket"));
     }
+}
+
+#[test]
+fn a_handshake_over_http_1_0_is_refused() {
+    // As an nginx sends it that was not told `proxy_http_version 1.1`; nothing can be upgraded then.
+    let server = TestServer::start(|_| {});
+    let mut http = server.http();
+    http.send_raw(
+        b"GET /app/key-one HTTP/1.0\r\nhost: test\r\nconnection: upgrade\r\nupgrade: websocket\r\n\
+          sec-websocket-version: 13\r\nsec-websocket-key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n",
+    );
+    assert_eq!(http.reply(true).status, 400);
 }
 
 #[test]

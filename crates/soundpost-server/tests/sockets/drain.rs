@@ -4,7 +4,7 @@ use std::time::{Duration, Instant};
 
 use serde_json::json;
 
-use crate::support::{Client, Http, TestServer, app, eventually};
+use crate::support::{Client, Http, TestServer, app, eventually, signed_target};
 
 #[test]
 fn a_stopping_server_sends_clients_away_and_serves_publishers_to_the_end() {
@@ -72,4 +72,28 @@ fn a_server_without_clients_waits_no_longer_than_its_window() {
     let server = TestServer::start_with(vec![app("one")], |settings| settings.server.drain = Duration::ZERO);
     server.begin_stop();
     eventually("the end", || server.has_ended());
+}
+
+#[test]
+fn a_request_that_is_on_its_way_when_the_window_ends_is_answered() {
+    let server = TestServer::start_with(vec![app("one")], |settings| {
+        settings.server.workers = 1.try_into().unwrap();
+        settings.server.drain = Duration::from_millis(200);
+    });
+    let body = r#"{"name":"n","channel":"orders","data":""}"#;
+    let target = signed_target(&server.apps[0], "POST", "/apps/app-one/events", &[], body.as_bytes());
+    let mut http = server.http();
+    let length = body.len();
+    http.send_raw(
+        format!("POST {target} HTTP/1.1\r\nhost: test\r\ncontent-length: {length}\r\n\r\n{{").as_bytes(),
+    );
+    // The worker answers this after it has begun with that.
+    assert_eq!(server.http().get("/up").status, 200);
+    let began = Instant::now();
+    server.begin_stop();
+    while !server.has_ended() && began.elapsed() < Duration::from_secs(1) {
+        std::thread::sleep(Duration::from_millis(5));
+    }
+    http.send_raw(&body.as_bytes()[1..]);
+    assert_eq!(http.reply(false).body, "{}");
 }

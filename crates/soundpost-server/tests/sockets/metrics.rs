@@ -46,6 +46,7 @@ fn the_metrics_tell_what_happened() {
         (r#"soundpost_received_messages_total{app="app-one"}"#, 8),
         (r#"soundpost_closed_total{app="app-one",reason="client_left"}"#, 1),
         (r#"soundpost_refused_total{app="",reason="unknown_app"}"#, 1),
+        (r#"soundpost_refused_total{app="app-one",reason="subscription"}"#, 1),
         ("soundpost_queued_bytes", 0),
     ] {
         assert_eq!(server.metric(sample), expected, "{sample}");

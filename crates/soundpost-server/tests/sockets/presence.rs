@@ -83,6 +83,24 @@ fn a_repeated_join_shows_a_fresh_roster_and_tells_nobody() {
     assert_eq!(bob.join(ROOM, r#"{"user_id":"b"}"#)["hash"], json!({"a": 2, "b": null}));
 }
 
+#[test]
+fn a_user_is_described_by_the_earliest_connection_that_is_still_there() {
+    let server = TestServer::start(|_| {});
+    let mut watcher = server.connect();
+    let mut first = server.connect();
+    let mut second = server.connect();
+    watcher.join(ROOM, r#"{"user_id":"w"}"#);
+    first.join(ROOM, r#"{"user_id":"a","user_info":1}"#);
+    watcher.expect(&added(r#"{"user_id":"a","user_info":1}"#));
+    next_millisecond();
+    assert_eq!(second.join(ROOM, r#"{"user_id":"a","user_info":2}"#)["hash"]["a"], 1);
+    first.leave();
+    watcher.expect_silence();
+    let mut third = server.connect();
+    next_millisecond();
+    assert_eq!(third.join(ROOM, r#"{"user_id":"a","user_info":3}"#)["hash"]["a"], 2);
+}
+
 /// What a joiner has seen of the channel until the event `marker`.
 #[derive(Debug)]
 struct View {

@@ -59,8 +59,8 @@ impl Http {
     }
 
     /// Sends as much as the server takes: it may answer before it has read all.
-    pub(crate) fn send_while_taken(&mut self, bytes: &[u8]) {
-        drop(self.stream.write_all(bytes));
+    pub(crate) fn send_while_taken(&mut self, bytes: &[u8]) -> bool {
+        self.stream.write_all(bytes).is_ok()
     }
 
     /// The next reply; one to a `HEAD` has no body, whatever its length says.

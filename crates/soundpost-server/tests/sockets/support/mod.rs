@@ -15,7 +15,7 @@ use soundpost_protocol::app::{App, AppId, AppKey, AppSecret};
 use soundpost_server::{
     config::Settings,
     node::Node,
-    server::{Server, WorkerDied},
+    server::{Died, Server},
 };
 use tokio::sync::watch;
 
@@ -45,7 +45,7 @@ pub(crate) struct TestServer {
     pub(crate) apps: Vec<App>,
     node: Arc<Node>,
     stop: watch::Sender<u32>,
-    thread: Option<JoinHandle<Result<(), WorkerDied>>>,
+    thread: Option<JoinHandle<Result<(), Died>>>,
 }
 
 impl TestServer {
