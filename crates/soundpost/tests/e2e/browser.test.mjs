@@ -16,7 +16,7 @@ let browser
 before(async () => {
   server = await startServer()
   application = await startApplication(server, {
-    '/': PAGE,
+    '/': { type: 'text/html', text: PAGE },
     '/pusher.js': 'pusher-js/dist/web/pusher-with-encryption.js',
     '/echo.js': 'laravel-echo/dist/echo.js',
   })

@@ -24,6 +24,12 @@ export const Pusher = pusherJs.default ?? pusherJs
 /** The development app: what the server serves when nothing is configured. */
 export const APP = { appId: 'soundpost', key: 'soundpost-key', secret: 'soundpost-secret' }
 
+/** A configuration file with one app; `settings` are further keys of the app, as TOML values. */
+export function configOf({ appId, key, secret }, settings = {}) {
+  const all = Object.entries({ id: appId, key, secret, ...settings })
+  return `[[apps]]\n${all.map(([name, value]) => `${name} = ${JSON.stringify(value)}\n`).join('')}`
+}
+
 /** Longest wait for anything, milliseconds. Far above what a loaded machine needs; a pass never waits for it. */
 export const DEADLINE = 15_000
 
@@ -169,9 +175,20 @@ export async function startFront({ port }) {
   return { port: front.address().port, stop }
 }
 
-/** The npm `pusher` server SDK, pointed at the server. */
-export function sdk({ port }, options = {}) {
-  return new PusherServer({ ...APP, host: '127.0.0.1', port: String(port), useTLS: false, timeout: DEADLINE, ...options })
+/** The npm `pusher` server SDK, pointed at the server. `Sdk`: another version of it. */
+export function sdk({ port }, { Sdk = PusherServer, ...options } = {}) {
+  return new Sdk({ ...APP, host: '127.0.0.1', port: String(port), useTLS: false, timeout: DEADLINE, ...options })
+}
+
+/** Asks until `question` says something true, and gives it back. For what the server tells nobody by itself. */
+export async function eventually(question, what, milliseconds = DEADLINE) {
+  const until = Date.now() + milliseconds
+  for (;;) {
+    const answer = await question()
+    if (answer) return answer
+    if (Date.now() > until) throw new Error(`no ${what} within ${milliseconds} ms`)
+    await new Promise((resolve) => setTimeout(resolve, 20))
+  }
 }
 
 /** Options that point pusher-js at the server, as Laravel's generated `echo.js` has them. */
@@ -180,24 +197,35 @@ export function clientOptions({ port }) {
   return { ...common, cluster: 'mt1', enabledTransports: ['ws', 'wss'], disableStats: true }
 }
 
+/** Where a client finds the application, and who it says it is; `watchlist`: whom it watches when it signs in. */
+function authOptions({ authEndpoint, userEndpoint }, user, watchlist = []) {
+  const headers = { 'X-User': user }
+  const watching = { ...headers, 'X-Watchlist': watchlist.join(',') }
+  return { authEndpoint, auth: { headers }, userAuthentication: { endpoint: userEndpoint, headers: watching } }
+}
+
 /** Opens clients and closes them all in `close()`; one per test file. */
 export class Clients {
   #open = []
 
-  /** A pusher-js client; `user` is who the application takes it for. */
-  pusher(server, { application, user, key = APP.key, ...options } = {}) {
-    const auth = application && { authEndpoint: application.authEndpoint, auth: { headers: { 'X-User': user } } }
-    const client = new Pusher(key, { ...clientOptions(server), ...auth, ...options })
-    this.#open.push(client)
-    return client
+  /** A pusher-js client; `user` is who the application takes it for. `Client`: another version of it. */
+  pusher(server, { application, user, watchlist, key = APP.key, Client = Pusher, ...options } = {}) {
+    const auth = application && authOptions(application, user, watchlist)
+    const client = new Client(key, { ...clientOptions(server), ...auth, ...options })
+    return this.closing(client)
   }
 
   /** A Laravel Echo over pusher-js. */
-  echo(server, { broadcaster, application, user, ...options } = {}) {
-    const auth = application && { authEndpoint: application.authEndpoint, auth: { headers: { 'X-User': user } } }
+  echo(server, { broadcaster, application, user, watchlist, ...options } = {}) {
+    const auth = application && authOptions(application, user, watchlist)
     const echo = new Echo({ broadcaster, key: APP.key, Pusher, ...clientOptions(server), ...auth, ...options })
-    this.#open.push(echo)
-    return echo
+    return this.closing(echo)
+  }
+
+  /** Has a client that was made elsewhere closed with the others. */
+  closing(client) {
+    this.#open.push(client)
+    return client
   }
 
   close() {
@@ -219,7 +247,10 @@ export function reached(client, state) {
   return within(arrived, `state ${state}, now ${client.connection.state}`)
 }
 
-/** Everything a channel emits, as `{event, data}`. */
+/** Matches what an inbox holds by its event's name. */
+export const named = (event) => (item) => item.event === event
+
+/** Everything a channel, or `pusher.user`, emits, as `{event, data}`. */
 export function inboxOf(channel) {
   const inbox = new Inbox()
   channel.bind_global((event, data) => inbox.push({ event, data }))
@@ -246,13 +277,13 @@ const bodyOf = async (request) => {
 }
 
 /**
- * The user's web application: serves `files` (path to file of node_modules, or literal HTML) and
- * `/broadcasting/auth`, which signs with the SDK. Whoever says `X-User: ada` is ada. It refuses channels named
- * `*forbidden*` (403) and signs `*forged*` with a wrong secret.
+ * The user's web application: serves `files` (path to file of node_modules, or `{type, text}`), and, as Laravel does,
+ * `/broadcasting/auth` and `/broadcasting/user-auth`, which sign with the SDK. Whoever says `X-User: ada` is ada. It
+ * refuses channels named `*forbidden*` (403) and signs channels and users named `*forged*` with a wrong secret.
  */
-export async function startApplication(server, files = {}) {
-  const signer = sdk(server, { encryptionMasterKeyBase64: Buffer.alloc(32, 7).toString('base64') })
-  const forger = sdk(server, { secret: 'not-the-secret' })
+export async function startApplication(server, files = {}, app = APP) {
+  const signer = sdk(server, { ...app, encryptionMasterKeyBase64: Buffer.alloc(32, 7).toString('base64') })
+  const forger = sdk(server, { ...app, secret: 'not-the-secret' })
   const seen = []
   const listener = http.createServer(async (request, response) => {
     const { pathname } = new URL(request.url, 'http://app')
@@ -266,11 +297,18 @@ export async function startApplication(server, files = {}) {
       const by = channel.includes('forged') ? forger : signer
       return response.end(JSON.stringify(by.authorizeChannel(socketId, channel, member)))
     }
+    if (request.method === 'POST' && pathname === '/broadcasting/user-auth') {
+      const socketId = new URLSearchParams(await bodyOf(request)).get('socket_id')
+      const id = request.headers['x-user']
+      const watchlist = request.headers['x-watchlist']?.split(',').filter(Boolean)
+      const by = id.includes('forged') ? forger : signer
+      return response.end(JSON.stringify(by.authenticateUser(socketId, { id, user_info: { name: `${id}!` }, watchlist })))
+    }
     const file = files[pathname]
     if (file === undefined) return response.writeHead(404).end()
-    const isPage = file.startsWith('<')
-    response.setHeader('Content-Type', isPage ? 'text/html; charset=utf-8' : 'text/javascript; charset=utf-8')
-    response.end(isPage ? file : await readFile(path.join(here, 'node_modules', file)))
+    const isText = typeof file !== 'string'
+    response.setHeader('Content-Type', `${isText ? file.type : 'text/javascript'}; charset=utf-8`)
+    response.end(isText ? file.text : await readFile(path.join(here, 'node_modules', file)))
   })
   listener.listen(0, '127.0.0.1')
   await once(listener, 'listening')
@@ -279,5 +317,6 @@ export async function startApplication(server, files = {}) {
     listener.closeAllConnections()
     return new Promise((resolve) => listener.close(resolve))
   }
-  return { url, authEndpoint: `${url}/broadcasting/auth`, sdk: signer, seen, stop }
+  const endpoints = { authEndpoint: `${url}/broadcasting/auth`, userEndpoint: `${url}/broadcasting/user-auth` }
+  return { url, ...endpoints, sdk: signer, seen, stop }
 }

@@ -3,10 +3,8 @@
 import assert from 'node:assert/strict'
 import { after, before, describe, test } from 'node:test'
 import {
-  APP, Clients, Inbox, inboxOf, reached, startApplication, startFront, startServer, subscribed,
+  APP, Clients, Inbox, configOf, inboxOf, named, reached, startApplication, startFront, startServer, subscribed,
 } from './harness.mjs'
-
-const named = (event) => (item) => item.event === event
 
 describe('pusher-js', () => {
   const clients = new Clients()
@@ -146,13 +144,7 @@ describe('pusher-js', () => {
 })
 
 test('the server pings a silent client, whose pong keeps the connection', async (t) => {
-  const config = `[[apps]]
-id = "${APP.appId}"
-key = "${APP.key}"
-secret = "${APP.secret}"
-ping_interval_seconds = 1
-pong_timeout_seconds = 1
-`
+  const config = configOf(APP, { ping_interval_seconds: 1, pong_timeout_seconds: 1 })
   const server = await startServer({ config })
   t.after(() => server.stop())
   const clients = new Clients()

@@ -2,7 +2,7 @@
 
 import assert from 'node:assert/strict'
 import { after, before, test } from 'node:test'
-import { Clients, reached, sdk, startApplication, startServer, subscribed } from './harness.mjs'
+import { Clients, named, reached, sdk, startApplication, startServer, subscribed } from './harness.mjs'
 
 const clients = new Clients()
 let server
@@ -23,7 +23,6 @@ after(async () => {
   await server?.stop()
 })
 
-const named = (event) => (item) => item.event === event
 const get = async (path, params) => (await application.sdk.get({ path, params })).json()
 const refused = (promise, status) => assert.rejects(promise, (error) => error.status === status && error.body !== '')
 
