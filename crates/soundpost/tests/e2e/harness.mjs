@@ -207,6 +207,9 @@ function authOptions({ authEndpoint, userEndpoint }, user, watchlist = []) {
 /** Opens clients and closes them all in `close()`; one per test file. */
 export class Clients {
   #open = []
+  // faye-websocket, which pusher-js brings for Node, leaves a timer of half a minute behind when it is closed once more
+  // by a refused client. It would keep the process for as long.
+  #sockets = new Set()
 
   /** A pusher-js client; `user` is who the application takes it for. `Client`: another version of it. */
   pusher(server, { application, user, watchlist, key = APP.key, Client = Pusher, ...options } = {}) {
@@ -225,11 +228,14 @@ export class Clients {
   /** Has a client that was made elsewhere closed with the others. */
   closing(client) {
     this.#open.push(client)
+    const { connection } = client.connector?.pusher ?? client
+    connection.bind('connected', () => this.#sockets.add(connection.connection?.transport?.socket ?? {}))
     return client
   }
 
   close() {
     this.#open.forEach((client) => client.disconnect())
+    this.#sockets.forEach((socket) => clearTimeout(socket._closeTimer))
   }
 }
 
