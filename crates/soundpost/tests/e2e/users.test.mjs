@@ -170,8 +170,12 @@ describe('watchlists', { concurrency: true }, () => {
     await ben.frames.next(named('pusher:signin_success'), 'sign-in after the reload')
     const left = performance.now()
     await gone(dan)
+    // Until it is told, it is not so for those who come either.
+    const eve = await signedIn('w-eve', { watchlist: ['w-dan'] })
+    assert.deepEqual(await eve.watched.next(), { event: 'online', ids: ['w-dan'] })
     assert.deepEqual(await watched.next(), { event: 'offline', ids: ['w-dan'] })
     assert.ok(performance.now() - left >= SHORTLY_UNDER_3_SECONDS)
+    assert.deepEqual(await eve.watched.next(), { event: 'offline', ids: ['w-dan'] })
     assert.deepEqual(watched.rest, [])
     assert.equal(client.connection.state, 'connected')
   })
