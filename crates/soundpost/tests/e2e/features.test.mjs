@@ -123,6 +123,26 @@ test('presence_leave_hold: a reload is not seen, a leave is told once', async (t
   assert.deepEqual([event, data.id], ['pusher:member_removed', 'ben'])
 })
 
+test('presence_leave_hold: who leaves and comes back on the same connection is there like everybody', async (t) => {
+  const { connected, get } = await stage(t, configOf(APP, { presence_leave_hold_milliseconds: 1000 }))
+  const { inbox } = await subscribed(await connected('ada'), 'presence-room')
+  const ben = await connected('ben')
+  await subscribed(ben, 'presence-room')
+  await inbox.next(named('pusher:member_added'))
+  // A page that is changed without being loaded anew, as Echo's React hooks do it.
+  ben.unsubscribe('presence-room')
+  const back = await subscribed(ben, 'presence-room')
+  assert.deepEqual(Object.keys(back.roster.members).sort(), ['ada', 'ben'])
+
+  const cy = await subscribed(await connected('cy'), 'presence-room')
+  assert.deepEqual(Object.keys(cy.roster.members).sort(), ['ada', 'ben', 'cy'])
+  assert.equal((await inbox.next()).data.id, 'cy')
+  assert.equal((await get('/channels/presence-room', { info: 'user_count' })).user_count, 3)
+  ben.disconnect()
+  const { event, data } = await inbox.next()
+  assert.deepEqual([event, data.id], ['pusher:member_removed', 'ben'])
+})
+
 test('channels_per_connection_max: one more is refused, until one is left', async (t) => {
   const { connected, application } = await stage(t, configOf(APP, { channels_per_connection_max: 2 }))
   const ada = await connected('ada')
