@@ -140,6 +140,12 @@ impl Decoder {
         message.map(Some)
     }
 
+    /// Bytes of memory held for what is cut or fragmented: none between messages, and never more than twice what
+    /// arrived of the message and one control frame or header.
+    pub fn kept_bytes(&self) -> usize {
+        self.partial.as_ref().map_or(0, |partial| partial.buffer.capacity())
+    }
+
     /// Drops what is kept and what comes in: nothing is decoded any more.
     fn refuse(&mut self, input: &mut &mut [u8]) -> Result<Option<Message<'static>>, Violation> {
         self.partial = None;
