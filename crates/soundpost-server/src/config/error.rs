@@ -1,6 +1,6 @@
 //! Why the server does not start: one line each, naming the key, what was found and what is allowed.
 
-use std::{fmt, io, path::PathBuf};
+use std::{borrow::Cow, fmt, io, path::PathBuf};
 
 use soundpost_protocol::app::AppNameError;
 
@@ -16,11 +16,20 @@ pub struct Place {
 impl fmt::Display for Place {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         if self.key == self.origin {
-            f.write_str(&self.key)
+            f.write_str(&one_line(&self.key))
         } else {
-            write!(f, "{} ({})", self.key, self.origin)
+            write!(f, "{} ({})", one_line(&self.key), one_line(&self.origin))
         }
     }
+}
+
+/// Keys and variables are named as they were written, and may hold anything: control characters are escaped.
+pub(super) fn one_line(text: &str) -> Cow<'_, str> {
+    if !text.contains(char::is_control) {
+        return Cow::Borrowed(text);
+    }
+    let escaped = |c: char| if c.is_control() { c.escape_default().to_string() } else { c.to_string() };
+    Cow::Owned(text.chars().map(escaped).collect())
 }
 
 /// What is wrong with the configuration. `Display` is one line and holds no secret.
@@ -100,7 +109,7 @@ pub enum ConfigError {
         problem: &'static str,
     },
     /// An app lacks what every app needs.
-    #[error("{key} is missing{hint}")]
+    #[error("{}", one_line(&format!("{key} is missing{hint}")))]
     Missing {
         /// The key or variable.
         key: String,
@@ -108,7 +117,11 @@ pub enum ConfigError {
         hint: String,
     },
     /// Two apps share an id or a key.
-    #[error("{first} and {second} are both {value:?}; every app needs {what} of its own")]
+    #[error(
+        "{} and {} are both {value:?}; every app needs {what} of its own",
+        one_line(first),
+        one_line(second)
+    )]
     Shared {
         /// `an id` or `a key`.
         what: &'static str,

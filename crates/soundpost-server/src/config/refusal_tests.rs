@@ -135,6 +135,18 @@ fn refusals_about_variables_name_the_variable() {
 }
 
 #[test]
+fn a_name_with_control_characters_is_still_one_line() {
+    let file = |text| refusal(&[], &[("soundpost.toml", text)]);
+    let expected = "a\\nb (soundpost.toml): unknown key";
+    assert_eq!(file("\"a\\nb\" = 1\n[server]\nport = 1"), expected);
+    let expected = "server.\\r\\u{7f} (soundpost.toml): unknown key";
+    assert_eq!(file("[server]\n\"\\r\\u007F\" = 1"), expected);
+    let settings = settings(&[("REVERB_\rAPP\n", "1")], &[]);
+    let texts: Vec<_> = settings.notes.iter().map(|note| note.text.as_str()).collect();
+    assert!(texts.contains(&"REVERB_\\rAPP\\n is not a variable of Reverb's, ignored"), "{texts:?}");
+}
+
+#[test]
 fn two_apps_share_neither_id_nor_key() {
     let twice = format!("{APP}{APP}");
     let expected = "apps.0.id and apps.1.id are both \"a\"; every app needs an id of its own";

@@ -35,8 +35,7 @@ impl TryFrom<Layered> for Settings {
         if development_app {
             apps.push(development()?);
             notes.push(Note::warning(
-                "no app is configured: serving the development app, whose secret is public, on this machine only"
-                    .to_owned(),
+                "no app is configured: serving the development app, whose secret is public, on this machine only",
             ));
         }
         let port = server.whole("port", settings.server.port.as_ref(), 8080, 0..=65_535)?;

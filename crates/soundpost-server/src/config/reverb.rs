@@ -73,7 +73,7 @@ pub(super) fn read(environment: &Environment, notes: &mut Vec<Note>) -> Result<F
     let named = TEXTS.iter().any(|variable| laravel(environment, variable).is_some());
     if named {
         app(environment, &mut flat)?;
-        notes.push(Note::info("the app is named by REVERB_*: Reverb's defaults hold for it".to_owned()));
+        notes.push(Note::info("the app is named by REVERB_*: Reverb's defaults hold for it"));
     }
     for name in environment.names("REVERB_") {
         let of_app = name.starts_with("REVERB_APP_");

@@ -9,6 +9,7 @@ use std::{
 
 use soundpost_protocol::app::{App, Limits};
 
+use super::error::one_line;
 use crate::addresses::AddressLimits;
 
 /// The two addresses a machine has for itself.
@@ -127,12 +128,12 @@ pub struct Note {
 }
 
 impl Note {
-    pub(super) fn info(text: String) -> Self {
-        Self { level: NoteLevel::Info, text }
+    pub(super) fn info(text: impl AsRef<str>) -> Self {
+        Self { level: NoteLevel::Info, text: one_line(text.as_ref()).into_owned() }
     }
 
-    pub(super) fn warning(text: String) -> Self {
-        Self { level: NoteLevel::Warning, text }
+    pub(super) fn warning(text: impl AsRef<str>) -> Self {
+        Self { level: NoteLevel::Warning, text: one_line(text.as_ref()).into_owned() }
     }
 }
 

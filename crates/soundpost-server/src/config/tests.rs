@@ -173,10 +173,7 @@ VITE_REVERB_APP_KEY="${REVERB_APP_KEY}"
     assert_eq!((app.message_rate, app.connections_max), (None, None));
     assert_eq!((app.ping_interval.as_secs(), app.activity_timeout.as_secs()), (20, 25));
     assert_eq!((app.pong_timeout.as_secs(), app.limits.message_bytes_max), (20, 5000));
-    assert_eq!(
-        settings.notes,
-        [Note::info("the app is named by REVERB_*: Reverb's defaults hold for it".to_owned())]
-    );
+    assert_eq!(settings.notes, [Note::info("the app is named by REVERB_*: Reverb's defaults hold for it")]);
 }
 
 #[test]
