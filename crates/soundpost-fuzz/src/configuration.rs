@@ -1,0 +1,115 @@
+//! The configuration: whatever stands in a file, a `.env` or the environment, the server starts or says in one line
+//! why not, and shows no secret.
+
+use std::{
+    cell::OnceCell,
+    env, fs,
+    path::{Path, PathBuf},
+    process,
+    sync::atomic::{AtomicU32, Ordering},
+};
+
+use soundpost_server::config::{Flags, Settings};
+
+use crate::Outcome;
+
+/// The word that stands for every secret, in the seeds as in the dictionary.
+const SECRET: &str = "hush";
+
+/// A directory of one thread, gone with it.
+struct Dir(PathBuf);
+
+impl Drop for Dir {
+    fn drop(&mut self) {
+        drop(fs::remove_dir_all(&self.0));
+    }
+}
+
+thread_local! {
+    static DIR: OnceCell<Option<Dir>> = const { OnceCell::new() };
+}
+
+fn new_dir() -> Option<Dir> {
+    static NEXT: AtomicU32 = AtomicU32::new(0);
+    let next = NEXT.fetch_add(1, Ordering::Relaxed);
+    let path = env::temp_dir().join(format!("soundpost-fuzz-{}-{next}", process::id()));
+    fs::create_dir_all(&path).ok().map(|()| Dir(path))
+}
+
+/// The input is three texts with a line `%%` between them: `soundpost.toml`, `.env`, and the environment as lines of
+/// `NAME=value`. The last two may be missing.
+pub fn configuration(data: &[u8]) -> Outcome {
+    DIR.with(|dir| {
+        let dir = dir.get_or_init(new_dir);
+        assert!(dir.is_some(), "no temporary directory");
+        dir.as_ref().map_or(Outcome::Refused, |dir| load(&dir.0, data))
+    })
+}
+
+fn load(dir: &Path, data: &[u8]) -> Outcome {
+    let text = String::from_utf8_lossy(data);
+    let mut texts = text.split("\n%%\n");
+    let mut next = || texts.next().unwrap_or_default();
+    let (file, dotenv, environment) = (next(), next(), next());
+    // What is no text must be survived, too.
+    let has_texts = text.contains("\n%%\n");
+    let whole: &[u8] = if has_texts { file.as_bytes() } else { data };
+    let written = [("soundpost.toml", whole), (".env", dotenv.as_bytes())]
+        .map(|(name, bytes)| fs::write(dir.join(name), bytes).is_ok());
+    assert_eq!(written, [true, true], "cannot write to {}", dir.display());
+    let variables = environment.lines().filter_map(|line| line.split_once('='));
+    let variables = variables.map(|(name, value)| (name.to_owned(), value.to_owned()));
+    let result = Settings::load(&Flags::default(), variables, dir);
+    let hushed = is_hushed(file) && is_hushed(dotenv) && is_hushed(environment);
+    let check = |said: &str| {
+        assert!(!said.contains(['\n', '\r']), "{said:?}");
+        assert!(!(hushed && said.to_ascii_lowercase().contains(SECRET)), "{said}");
+    };
+    match &result {
+        Ok(settings) => {
+            check_settings(settings);
+            settings.notes.iter().for_each(|note| check(&note.text));
+            if hushed {
+                check(&format!("{settings:?}"));
+            }
+        }
+        Err(error) => check(&error.to_string()),
+    }
+    Outcome::of(&result)
+}
+
+fn check_settings(settings: &Settings) {
+    let server = &settings.server;
+    assert!(!settings.apps.is_empty() && !server.listen.is_empty(), "{settings:?}");
+    for (index, app) in settings.apps.iter().enumerate() {
+        let others = settings.apps.iter().skip(index + 1);
+        assert!(others.into_iter().all(|other| other.id != app.id && other.key != app.key), "{app:?}");
+        assert!(!app.activity_timeout.is_zero() && !app.ping_interval.is_zero(), "{app:?}");
+    }
+    let is_local = server.listen.iter().all(|listen| listen.address.ip().is_loopback());
+    assert!(is_local || !settings.development_app, "{settings:?}");
+    assert!(
+        server.path.is_empty() || (server.path.starts_with('/') && !server.path.ends_with('/')),
+        "{settings:?}"
+    );
+}
+
+/// Whether [`SECRET`] stands only where a secret does: behind the first `=` of a line whose key ends with `secret`, on
+/// lines that no text of several lines takes in, and where no other variable asks for it.
+fn is_hushed(text: &str) -> bool {
+    let text = text.to_ascii_lowercase();
+    if text.contains("secret}") || text.contains("\"\"\"") || text.contains("'''") || text.contains('\\') {
+        return !text.contains(SECRET);
+    }
+    let mut quotes = 0;
+    text.split(['\n', '\r']).all(|line| {
+        let open = quotes % 2 == 1;
+        quotes += line.matches(['"', '\'']).count();
+        if !line.contains(SECRET) {
+            return true;
+        }
+        let Some((key, _)) = line.split_once('=') else { return false };
+        let key = key.trim().trim_matches(['"', '\'']);
+        !open && key.ends_with("secret") && !key.contains(SECRET)
+    })
+}
