@@ -18,10 +18,12 @@ pub(crate) struct Places {
     pub(crate) root: PathBuf,
     /// The tests in Node and Python.
     e2e: PathBuf,
+    /// Where cargo builds.
     pub(crate) target: PathBuf,
 }
 
 impl Places {
+    /// By the place of this crate and the environment.
     pub(crate) fn find() -> Self {
         let root =
             Path::new(env!("CARGO_MANIFEST_DIR")).ancestors().nth(2).unwrap_or(Path::new(".")).to_owned();
@@ -30,6 +32,7 @@ impl Places {
         Self { e2e: root.join("crates/soundpost/tests/e2e"), root, target }
     }
 
+    /// A command that starts at the root.
     pub(crate) fn command(&self, program: impl Into<OsString>, arguments: &[&str]) -> Command {
         let mut command = Command::new(program.into());
         command.args(arguments).current_dir(&self.root);
@@ -46,6 +49,7 @@ impl Places {
         command
     }
 
+    /// The cargo that started this program.
     pub(crate) fn cargo(&self, arguments: &[&str]) -> Command {
         self.command(env::var_os("CARGO").unwrap_or_else(|| "cargo".into()), arguments)
     }

@@ -5,6 +5,7 @@
 
 mod autobahn;
 mod checks;
+mod fuzz;
 mod provision;
 mod steps;
 
@@ -30,6 +31,8 @@ enum Task {
     },
     /// Try the WebSocket framing with the Autobahn test suite, which needs CPython 2.7.
     Autobahn,
+    /// Feed the parsers made-up inputs and see whether what they promise holds; no nightly Rust is needed.
+    Fuzz(fuzz::Fuzz),
 }
 
 /// A part of the checks that can be run alone.
@@ -45,5 +48,6 @@ fn main() -> ExitCode {
     match Arguments::parse().task {
         Task::Test { only } => checks::run(only),
         Task::Autobahn => autobahn::run(),
+        Task::Fuzz(arguments) => fuzz::run(&arguments),
     }
 }
