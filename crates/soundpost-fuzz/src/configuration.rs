@@ -98,11 +98,12 @@ fn check_settings(settings: &Settings) {
 /// lines that no text of several lines takes in, and where no other variable asks for it.
 fn is_hushed(text: &str) -> bool {
     let text = text.to_ascii_lowercase();
-    if text.contains("secret}") || text.contains("\"\"\"") || text.contains("'''") || text.contains('\\') {
+    let may_span_lines = text.contains(['\\', '\r']) || text.contains("\"\"\"") || text.contains("'''");
+    if may_span_lines || text.contains("secret}") {
         return !text.contains(SECRET);
     }
     let mut quotes = 0;
-    text.split(['\n', '\r']).all(|line| {
+    text.split('\n').all(|line| {
         let open = quotes % 2 == 1;
         quotes += line.matches(['"', '\'']).count();
         if !line.contains(SECRET) {
