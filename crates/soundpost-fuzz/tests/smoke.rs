@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 use soundpost_fuzz::{Outcome, TARGETS, corpus::Corpus, engine::Engine};
 
 /// For each target; debug builds are slow.
-const INPUTS: usize = if cfg!(debug_assertions) { 2000 } else { 20_000 };
+const INPUTS: usize = if cfg!(debug_assertions) { 1000 } else { 20_000 };
 
 #[test]
 fn every_property_holds_for_seeds_and_what_is_made_of_them() {
