@@ -12,7 +12,7 @@ use soundpost_protocol::{
     app::{App, AppId, AppKey, AppSecret, ClientEvents, Limits, MessageRate},
     auth,
     channel::ChannelName,
-    connection::{Connection, Effect, Input},
+    connection::{Connection, Effect, Input, Refused},
     presence::Member,
     server_frame::SubscriptionFailure,
     socket_id::SocketId,
@@ -173,7 +173,8 @@ impl Script {
         }
         let max = self.app.limits.channels_per_connection_max.map_or(u32::MAX, NonZeroU32::get);
         assert_eq!(self.connection.subscriptions(), self.held.len());
-        assert!(self.held.len() <= max as usize, "{:?}", self.held);
+        let limited = self.held.keys().filter(|channel| channel.user_id().is_none()).count();
+        assert!(limited <= max as usize, "{:?}", self.held);
         assert_eq!(self.connection.user().map(|user| user.id.as_str()), self.user.as_deref());
         assert!(self.connection.deadline() <= self.now + Duration::from_secs(600));
     }
@@ -194,6 +195,7 @@ impl Script {
                 let user_id = self.check_member(channel, member.as_deref());
                 assert_eq!(self.held.remove(channel), Some(user_id), "left what is not held: {channel}");
             }
+            Effect::Count(refused) => assert!(Refused::ALL.contains(refused)),
             Effect::Relay { channel, frame } => self.check_relay(channel, frame),
             Effect::SignIn(user) => {
                 assert!(self.user.as_deref().is_none_or(|id| id == user.id.as_str()), "{user:?}");

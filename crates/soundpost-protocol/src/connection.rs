@@ -371,6 +371,8 @@ impl Connection {
             }
             Err(at) => {
                 if let Some(max) = limits.channels_per_connection_max.map(NonZeroU32::get)
+                    // The user's own channel is part of signing in, which must not fail for what was subscribed before.
+                    && kind != ChannelKind::ServerToUser
                     && self.subscriptions.len() >= max as usize
                 {
                     return Err(SubscriptionFailure::ChannelsMax(max));

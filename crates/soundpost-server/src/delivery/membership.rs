@@ -130,12 +130,21 @@ impl Delivery {
         }
         if let Some(Presence { roster, version, held, .. }) = channel.presence.as_deref_mut() {
             let user_id = joining.member.user_id.clone();
-            roster.join(self.node, joiner.socket_id, joining.joined_at, joining.member);
             // Who comes back in time was never gone: the connection that had left is forgotten without a word.
             let returned = held.remove(&user_id);
-            if let Some((before, removal)) = returned {
+            if let Some((_, removal)) = returned {
                 self.ticker.call_off(removal);
-                roster.leave(self.node, before, &user_id);
+            }
+            match returned.map(|(before, _)| before) {
+                Some(before) if before == joiner.socket_id => {
+                    roster.describe(self.node, before, &joining.member);
+                }
+                before => {
+                    roster.join(self.node, joiner.socket_id, joining.joined_at, joining.member);
+                    if let Some(before) = before {
+                        roster.leave(self.node, before, &user_id);
+                    }
+                }
             }
             *version += u64::from(is_new || returned.is_some());
         }

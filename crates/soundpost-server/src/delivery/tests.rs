@@ -189,9 +189,17 @@ fn who_comes_back_within_the_hold_was_never_gone() {
     stage.pass(10);
     assert_eq!(stage.take(0), [""; 0]);
     stage.leave(3, "presence-r", Some("bob"));
+    stage.join(3, "presence-r", Some("bob")).unwrap();
+    stage.pass(10);
+    assert_eq!(
+        stage.delivery.directory.users(&stage.key("presence-r")).len(),
+        2,
+        "the same connection again"
+    );
+    stage.leave(3, "presence-r", Some("bob"));
     assert_eq!(stage.take(0), [""; 0], "not before the hold is over");
     stage.pass(10);
-    assert_eq!(stage.take(0), [r#"member_removed {"user_id":"bob" v4"#]);
+    assert_eq!(stage.take(0), [r#"member_removed {"user_id":"bob" v5"#]);
     stage.pass(20);
     assert_eq!(stage.take(0), [""; 0], "and only once");
 }
