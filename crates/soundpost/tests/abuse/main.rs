@@ -11,14 +11,18 @@
     reason = "helpers of tests fail as tests do: loudly and at once"
 )]
 
+mod apps;
 mod churn;
 mod client;
 mod descriptors;
 mod http;
 mod limits;
 mod liveness;
+mod random;
 mod readers;
 mod secrets;
 mod server;
+mod signatures;
 mod slow;
+mod smuggling;
 mod stop;
