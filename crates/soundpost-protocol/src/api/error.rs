@@ -102,6 +102,9 @@ pub enum ApiError {
         /// Time allowed, seconds.
         seconds: u64,
     },
+    /// The body broke off, or its chunks are none.
+    #[error("request body is not complete: it broke off, or its chunks are malformed")]
+    BodyBroken,
     /// The body is longer than the door reads.
     #[error("request body has {}, more than {bytes_max} ({setting})", body_size(*bytes))]
     BodyTooLarge {
@@ -255,6 +258,7 @@ impl ApiError {
             | Self::QueryRepeated { .. }
             | Self::QueryNotUtf8
             | Self::Path
+            | Self::BodyBroken
             | Self::BodyNotUtf8 { .. }
             | Self::TooDeep
             | Self::Json { .. }
@@ -345,6 +349,11 @@ mod tests {
             (ApiError::unknown_app("x\ny"), 404, r#"no app has the id "x\ny"; check the app id"#),
             (ApiError::UnknownPath, 404, "there is nothing at this path"),
             (ApiError::Method { allow: "POST" }, 405, "use POST on this path"),
+            (
+                ApiError::BodyBroken,
+                400,
+                "request body is not complete: it broke off, or its chunks are malformed",
+            ),
             (ApiError::BodyTimeout { seconds: 10 }, 408, "request body did not arrive within 10 s"),
             (
                 ApiError::BodyTooLarge {

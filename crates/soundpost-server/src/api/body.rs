@@ -30,7 +30,7 @@ pub(super) async fn discard(body: &mut Incoming) {
 /// Reads the whole body.
 ///
 /// Errors: [`ApiError::BodyTooLarge`], as soon as the head or a chunk says so; [`ApiError::BodyTimeout`];
-/// [`ApiError::OverCapacity`] if too much is being read already.
+/// [`ApiError::BodyBroken`]; [`ApiError::OverCapacity`] if too much is being read already.
 pub(super) async fn read(node: &Arc<Node>, app: &App, body: &mut Incoming) -> Result<Bytes, ApiError> {
     if body.is_end_stream() {
         return Ok(Bytes::new());
@@ -52,8 +52,7 @@ async fn read_all(node: &Arc<Node>, app: &App, body: &mut Incoming) -> Result<By
     let mut whole = Bytes::new();
     let mut joined = BytesMut::new();
     while let Some(frame) = body.frame().await {
-        // A connection that breaks off gets no answer; whatever is said here, nobody reads it.
-        let Ok(chunk) = frame.map_err(|_| ApiError::ServerFault)?.into_data() else { continue };
+        let Ok(chunk) = frame.map_err(|_| ApiError::BodyBroken)?.into_data() else { continue };
         if whole.len() + joined.len() + chunk.len() > bytes_max {
             return Err(too_large(None));
         }

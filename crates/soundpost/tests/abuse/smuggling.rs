@@ -55,6 +55,24 @@ fn ambiguous_lengths_and_lines_are_refused() {
 }
 
 #[test]
+fn chunks_that_are_none_are_refused() {
+    let body = event("news", "smuggled", "x");
+    let target = SHOP.target("POST", "events", &[], &body);
+    let post = format!("POST {target} HTTP/1.1\r\nHost: s\r\nTransfer-Encoding: chunked\r\n\r\n");
+    let length = body.len();
+    are_refused(&[
+        ("letters", format!("{post}zz\r\n{body}\r\n0\r\n\r\n{HIDDEN}")),
+        ("no size", format!("{post}\r\n{body}\r\n0\r\n\r\n{HIDDEN}")),
+        ("a negative size", format!("{post}-{length:x}\r\n{body}\r\n0\r\n\r\n{HIDDEN}")),
+        ("a size beyond 64 bits", format!("{post}fffffffffffffffff\r\n{body}\r\n0\r\n\r\n{HIDDEN}")),
+        ("the largest size", format!("{post}ffffffffffffffff\r\n{}", "x".repeat(2 << 20))),
+        ("0x", format!("{post}0x{length:x}\r\n{body}\r\n0\r\n\r\n{HIDDEN}")),
+        ("a size too small", format!("{post}{:x}\r\n{body}\r\n0\r\n\r\n{HIDDEN}", length - 1)),
+        ("a bare LF behind the size", format!("{post}{length:x}\n{body}\r\n0\r\n\r\n{HIDDEN}")),
+    ]);
+}
+
+#[test]
 fn odd_paths_and_garbage_are_refused() {
     let headers = "Host: s\r\nConnection: close";
     let get = |target: &str| format!("GET {target} HTTP/1.1\r\n{headers}\r\n\r\n");
