@@ -352,7 +352,8 @@ fn log_received(connection: &Connection, text: &str) {
     }
 }
 
-/// Blanks the value of every `auth` field, also inside a JSON string.
+/// Blanks every signature: the value of each `auth` field, also inside a JSON string, and, since names and values may be
+/// written with escapes, whatever else has as many hex digits.
 fn redact(text: &str) -> String {
     let mut shown = String::with_capacity(text.len());
     let mut rest = text;
@@ -370,6 +371,19 @@ fn redact(text: &str) -> String {
         }
     }
     shown.push_str(rest);
+    without_long_hex(&shown)
+}
+
+/// `text` with each run of as many hex digits as a signature has, or more, blanked.
+fn without_long_hex(text: &str) -> String {
+    const SIGNATURE_DIGITS: usize = 64;
+    let mut shown = String::with_capacity(text.len());
+    for piece in text.split_inclusive(|c: char| !c.is_ascii_hexdigit()) {
+        let rest = piece.trim_start_matches(|c: char| c.is_ascii_hexdigit());
+        let is_long = piece.len() - rest.len() >= SIGNATURE_DIGITS;
+        shown.push_str(if is_long { "[redacted]" } else { piece });
+        shown.push_str(if is_long { rest } else { "" });
+    }
     shown
 }
 
@@ -379,12 +393,17 @@ mod tests {
 
     #[test]
     fn auth_strings_do_not_reach_the_log() {
+        let mac = "5e".repeat(32);
         for (text, expected) in [
             (r#"{"data":{"auth":"k:5ec","channel":"c"}}"#, r#"{"data":{"auth":"[redacted]","channel":"c"}}"#),
             (r#"{"data":{"auth" : "k:5ec"}}"#, r#"{"data":{"auth" : "[redacted]"}}"#),
             (r#"{"data":"{\"auth\":\"k:5ec\",\"x\":1}"}"#, r#"{"data":"{\"auth\":\"[redacted]\",\"x\":1}"}"#),
             (r#"{"data":{"auth":"k:5ec"#, r#"{"data":{"auth":"[redacted]"#),
             (r#"{"event":"author","data":"auth"}"#, r#"{"event":"author","data":"auth"}"#),
+            (&format!(r#"{{"\u0061uth":"k:{mac}"}}"#), r#"{"\u0061uth":"k:[redacted]"}"#),
+            (&format!(r#"{{"auth":"k\u003a{mac}"}}"#), r#"{"auth":"[redacted]\u[redacted]"}"#),
+            (&mac, "[redacted]"),
+            (&mac[1..], &mac[1..]),
         ] {
             assert_eq!(redact(text), expected);
         }

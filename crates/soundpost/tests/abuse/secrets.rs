@@ -80,3 +80,22 @@ fn no_secret_and_no_signature_is_logged() {
         assert!(!output.contains(secret), "{secret} in\n{output}");
     }
 }
+
+#[test]
+fn signatures_written_with_escapes_are_not_logged_either() {
+    let server = talkative();
+    let mut client = Client::connect(server.address, &SHOP);
+    let mac = SHOP.sign(&format!("{}:private-a", client.socket_id));
+    for auth in [
+        format!(r#""\u0061uth":"shop-key:{mac}""#),
+        format!(r#""auth":"shop-key\u003a{mac}""#),
+        format!(r#""auth" :\t"shop\u002dkey:{mac}""#).replace("\\t", "\t"),
+    ] {
+        let channel = r#""channel":"private-a""#;
+        client.send_text(&format!(r#"{{"event":"pusher:subscribe","data":{{{channel},{auth}}}}}"#));
+        client.event("pusher_internal:subscription_succeeded");
+        client.unsubscribe("private-a");
+    }
+    let output = server.into_output();
+    assert!(!output.contains(&mac), "{mac} in\n{output}");
+}
