@@ -36,11 +36,12 @@ use crate::{
     metrics::ClientEventResult,
 };
 
-/// Bytes read at once; every connection of a worker reads into the same buffer.
-const READ_BYTES: usize = 64 << 10;
-
 /// Reads of one connection before others get their turn.
 const READS_IN_A_ROW: usize = 8;
+
+/// Bytes of one connection before others get their turn: of the smallest messages these are hundreds. Every connection
+/// of a worker reads into the same buffer of this size.
+const TURN_BYTES: usize = 16 << 10;
 
 /// What the sockets of one worker share.
 #[derive(Debug)]
@@ -56,7 +57,7 @@ impl Sockets {
     pub fn new(hub: Hub) -> Rc<Self> {
         Rc::new(Self {
             hub: RefCell::new(hub),
-            buffer: RefCell::new(vec![0; READ_BYTES].into()),
+            buffer: RefCell::new(vec![0; TURN_BYTES].into()),
             random: RefCell::new(RandomPool { bytes: [0; 512], used: 512 }),
         })
     }
@@ -181,6 +182,7 @@ impl<D: Dialect> Future for Reading<D> {
     fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<()> {
         let Self { sockets, read, name, .. } = self.get_mut();
         let name = *name;
+        let mut left = TURN_BYTES;
         for _ in 0..READS_IN_A_ROW {
             let hub = &mut *sockets.hub.borrow_mut();
             hub.set_waker(name, cx.waker());
@@ -197,11 +199,15 @@ impl<D: Dialect> Future for Reading<D> {
                 return Poll::Ready(());
             }
             let buffer = &mut *sockets.buffer.borrow_mut();
-            let mut filled = ReadBuf::new(buffer);
+            let mut filled = ReadBuf::new(buffer.get_mut(..left).unwrap_or_default());
             match Pin::new(&mut *read).poll_read(cx, &mut filled) {
                 Poll::Pending => return Poll::Pending,
                 Poll::Ready(Ok(())) if !filled.filled().is_empty() => {
-                    receive::<D>(hub, name, filled.filled_mut())
+                    left -= filled.filled().len();
+                    receive::<D>(hub, name, filled.filled_mut());
+                    if left == 0 {
+                        break;
+                    }
                 }
                 Poll::Ready(_) => {
                     hub.remove(name, CloseReason::Lost);
