@@ -15,6 +15,7 @@ mod apps;
 mod churn;
 mod client;
 mod descriptors;
+mod floods;
 mod http;
 mod limits;
 mod liveness;
