@@ -1,7 +1,7 @@
 //! Requests that two parties could read in two ways, and what is no request at all.
 
 use crate::{
-    client::Client,
+    client::{Client, handshake},
     http::{self, SHOP, event},
     server::{Server, Setup},
 };
@@ -128,6 +128,41 @@ fn behind_a_length_and_chunks_nothing_is_answered() {
         let text = http::exchange_bytes(server.address, request.as_bytes());
         println!("{headers:?}: {} answers, status {}", answers(&text).0, answers(&text).1);
         assert!(matches!(answers(&text), (0 | 1, 0 | 200 | 400..=499)), "{request}\n{text}");
+    }
+}
+
+/// What is refused by its head alone still has a body, and that body is never the next request.
+#[test]
+fn a_body_that_was_not_wanted_is_not_read_as_a_request() {
+    let server = Server::start(&Setup::default());
+    let length = format!("Host: s\r\nContent-Length: {}\r\n", HIDDEN.len());
+    let next = "GET /ready HTTP/1.1\r\nHost: s\r\nConnection: close\r\n\r\n";
+    for (head, status) in [
+        ("POST /apps/shop/events?auth_key=x", 401),
+        ("POST /apps/nobody/events", 404),
+        ("POST /nothing", 404),
+        ("DELETE /apps/shop/events", 405),
+        ("GET /app/shop-key", 426),
+        ("GET /ready", 200),
+    ] {
+        let request = format!("{head} HTTP/1.1\r\n{length}\r\n{HIDDEN}{next}");
+        let text = http::exchange_bytes(server.address, request.as_bytes());
+        println!("{head}: {} answers, status {}", answers(&text).0, answers(&text).1);
+        assert_eq!(answers(&text).1, status, "{text}");
+        assert!(answers(&text).0 <= 2 && !text.contains("health"), "{text}");
+    }
+}
+
+#[test]
+fn behind_a_handshake_nothing_is_a_request() {
+    let server = Server::start(&Setup::default());
+    let body = format!("Content-Length: {}\r\n\r\n", HIDDEN.len());
+    for handshake in
+        [handshake(SHOP.key), handshake(SHOP.key).replacen("\r\n\r\n", &format!("\r\n{body}"), 1)]
+    {
+        let text = http::exchange_bytes(server.address, format!("{handshake}{HIDDEN}{HIDDEN}").as_bytes());
+        println!("{} answers, status {}", answers(&text).0, answers(&text).1);
+        assert!(answers(&text).0 <= 1, "{text}");
     }
 }
 
