@@ -4,6 +4,7 @@
 //! of a request's head, a longer one between requests.
 
 use std::{
+    cell::Cell,
     convert::Infallible,
     future::{Future, poll_fn},
     io,
@@ -29,7 +30,7 @@ use hyper::{
 };
 use hyper_util::rt::TokioIo;
 use soundpost_protocol::{api::Query, close::CloseReason, connection::Opening};
-use tokio::net::TcpStream;
+use tokio::{net::TcpStream, task::yield_now};
 use tracing::debug;
 
 use crate::{
@@ -45,6 +46,9 @@ const HEAD_TIMEOUT: Duration = Duration::from_secs(10);
 const IDLE_TIMEOUT: Duration = Duration::from_secs(75);
 /// The longest head of a request, bytes.
 const HEAD_BYTES_MAX: usize = 16 << 10;
+
+/// Requests of one connection before others get their turn, however many it sends without waiting for answers.
+const REQUESTS_IN_A_ROW: u32 = 16;
 
 /// What the HTTP connections of one worker share.
 #[derive(Debug)]
@@ -150,10 +154,16 @@ impl Write for Watched {
 pub async fn serve<H: 'static>(door: Rc<Door>, stream: TcpStream, held: Rc<H>) {
     let activity = Activity::new();
     let watched = Watched { io: TokioIo::new(stream), activity: Arc::clone(&activity) };
+    let requests = Cell::new(0_u32);
     let service = service_fn(|request| {
         activity.enter(BUSY);
+        requests.set(requests.get().wrapping_add(1));
+        let is_turn_over = requests.get().is_multiple_of(REQUESTS_IN_A_ROW);
         let (door, held, activity) = (Rc::clone(&door), Rc::clone(&held), Arc::clone(&activity));
         async move {
+            if is_turn_over {
+                yield_now().await;
+            }
             let response = respond(&door, request, held).await;
             activity.enter(IDLE);
             Ok::<_, Infallible>(response)

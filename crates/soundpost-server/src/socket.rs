@@ -9,7 +9,7 @@ use std::{
     future::Future,
     marker::PhantomData,
     panic::{AssertUnwindSafe, catch_unwind},
-    pin::Pin,
+    pin::{Pin, pin},
     rc::Rc,
     sync::Arc,
     task::{Context, Poll},
@@ -25,6 +25,7 @@ use soundpost_protocol::{
 use tokio::{
     io::{AsyncRead, ReadBuf},
     net::{TcpStream, tcp::OwnedReadHalf},
+    task::yield_now,
 };
 use tracing::{debug, error};
 
@@ -215,7 +216,10 @@ impl<D: Dialect> Future for Reading<D> {
                 }
             }
         }
-        cx.waker().wake_by_ref();
+        // A waker alone would bring this task back dozens of times before the runtime looks for what others have sent.
+        if pin!(yield_now()).poll(cx).is_ready() {
+            cx.waker().wake_by_ref();
+        }
         Poll::Pending
     }
 }
