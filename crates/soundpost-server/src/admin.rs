@@ -201,6 +201,10 @@ impl Scrape {
         )?;
         let mut refused = self.reasons(|app, reason| app.refused(reason).value());
         for (id, counters) in self.apps() {
+            let requests: u64 = counters.iter().map(|app| app.refused_requests.value()).sum();
+            if requests > 0 {
+                refused.push((ReasonLabels { app: id.to_owned(), reason: "request_rate" }, requests));
+            }
             let of = |kind| counters.iter().map(|app| app.refused_messages(kind).value()).sum();
             let counts = Refused::ALL.map(|kind| (kind, of(kind)));
             refused.extend(

@@ -67,6 +67,8 @@ pub struct AppCounters {
     closed: [Count; CloseReason::ALL.len()],
     refused: [Count; CloseReason::ALL.len()],
     refused_messages: [Count; Refused::ALL.len()],
+    /// Requests of the HTTP API above the app's rate.
+    pub refused_requests: Count,
 }
 
 impl AppCounters {

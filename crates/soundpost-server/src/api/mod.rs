@@ -96,6 +96,9 @@ async fn answer(
         let Some(app) = node.apps.by_id(id) else { return refuse(&ApiError::unknown_app(id)) };
         let Some(route) = Route::of(rest) else { return refuse(&ApiError::UnknownPath) };
         let answered = serve(node, app, route, head, body).await;
+        if matches!(answered, Err(ApiError::RateLimit { .. })) {
+            app.counters(worker).refused_requests.add(1);
+        }
         if route.is_trigger() {
             count(app, worker, &answered);
         }

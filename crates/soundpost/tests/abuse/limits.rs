@@ -16,6 +16,7 @@ fn an_app_that_asks_too_often_hears_429() {
     assert_eq!(refused.status, 429);
     assert!(refused.head.contains("\r\nretry-after: 1"), "{refused:?}");
     assert!(server.metric(r#"soundpost_triggers_total{app="shop",result="refused"}"#) >= 1);
+    assert!(server.refused("shop", "request_rate") >= 1);
     until("the rate to allow more", || SHOP.trigger(server.address, "room", "tick", "x").status == 200);
 }
 

@@ -13,13 +13,20 @@ use crate::{
     server::{Server, Setup, until},
 };
 
+/// The usual limit is 1,024, fewer than these tests open.
+fn room_for_files() {
+    let files = rlimit::increase_nofile_limit(4_096).unwrap();
+    assert!(files >= 4_096, "the hard limit of open files is {files}; these tests need 4,096");
+}
+
 #[test]
 fn heads_that_trickle_in_end_after_ten_seconds_and_hold_nobody_up() {
     let server = Server::start(&Setup::default());
     let mut reader = Client::connect(server.address, &SHOP);
     reader.subscribe(&SHOP, "news", None);
     let began_at = Instant::now();
-    let mut slow: Vec<TcpStream> = (0..500).map(|_| http::connect(server.address)).collect();
+    room_for_files();
+    let mut slow: Vec<TcpStream> = (0..1_500).map(|_| http::connect(server.address)).collect();
     let text = b"GET /up HTTP/1.1\r\nHost: soundpost.test\r\nX-Slow: ";
     for stream in &mut slow {
         stream.write_all(text).unwrap();
@@ -53,7 +60,8 @@ fn bodies_that_trickle_in_hold_nobody_up() {
     let mut reader = Client::connect(server.address, &SHOP);
     reader.subscribe(&SHOP, "news", None);
     let body = event("news", "slow", &"x".repeat(1000));
-    let mut slow: Vec<(TcpStream, usize)> = (0..200)
+    room_for_files();
+    let mut slow: Vec<(TcpStream, usize)> = (0..500)
         .map(|_| {
             let request = http::request("POST", &SHOP.target("POST", "events", &[], &body), &body);
             let mut stream = http::connect(server.address);
