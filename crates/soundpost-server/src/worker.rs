@@ -146,6 +146,8 @@ async fn deliver(sockets: Rc<Sockets>, node: Arc<Node>, id: WorkerId) {
         inbox.take(&mut items);
         while !items.is_empty() {
             deliver_batch(&sockets, &mut items).await;
+            // However fast others fill the inbox, those who send and ask have their turn between two batches.
+            yield_now().await;
             inbox.take(&mut items);
         }
         items.shrink_to(1024);

@@ -8,7 +8,7 @@ use bytes::Bytes;
 use soundpost_protocol::{close::CloseReason, websocket::Frame};
 use tracing::debug;
 
-use super::{ConnectionRef, Hub, Item, subscribers::LocalChannel};
+use super::{ConnectionRef, Hub, Item, hub::Newcomer, subscribers::LocalChannel};
 use crate::faults;
 
 /// After so many writes a slice ends ...
@@ -86,11 +86,11 @@ impl Hub {
             Item::Event { channel, frame, exclude } => (channel, frame, exclude, u64::MAX),
             Item::Notice { channel, frame, roster_version } => (channel, frame, None, roster_version),
             Item::Join { connection, ticket, cached } => {
-                let frame = self.enter(connection, ticket)?;
-                self.give(connection, &frame, at_once);
-                if let Some(cached) = cached {
-                    self.give(connection, &cached, at_once);
-                }
+                self.arrive(Newcomer { name: connection, ticket, cached }, at_once);
+                return None;
+            }
+            Item::Admit => {
+                self.admit(at_once);
                 return None;
             }
             Item::Tell { connection, frame } => {
@@ -120,7 +120,7 @@ impl Hub {
         if item.at_once { self.write_slice(item) } else { self.list_slice(item) }
     }
 
-    fn give(&mut self, name: ConnectionRef, frame: &Frame, at_once: bool) {
+    pub(super) fn give(&mut self, name: ConnectionRef, frame: &Frame, at_once: bool) {
         self.log_frame(name, frame);
         if at_once {
             self.send(name, frame);
@@ -248,6 +248,7 @@ impl Hub {
     /// Ends a batch of which everything is written.
     pub fn end_batch(&mut self) {
         self.close_gaps();
+        self.note_arrivals();
         self.batch.rest();
     }
 

@@ -3,6 +3,7 @@
 
 mod channels;
 mod deadlines;
+mod lobby;
 
 use std::{
     collections::HashSet,
@@ -22,6 +23,9 @@ use soundpost_protocol::{
     websocket::{Decoder, Frame, Role},
 };
 
+pub(super) use lobby::Newcomer;
+
+use self::lobby::Lobby;
 use super::{
     ConnectionRef, Delivery, Outlet, Queued, Slab, WorkerQueues,
     fan_out::{Batch, Lane},
@@ -124,6 +128,7 @@ pub struct Hub {
     pub(super) batch: Batch,
     /// Connections whose queue is not empty.
     blocked: HashSet<ConnectionRef, RandomState>,
+    lobby: Lobby,
     wheel: Wheel,
     began_at: Instant,
     tickets: u32,
@@ -146,6 +151,7 @@ impl Hub {
             subscribers: Subscribers::default(),
             batch: Batch::default(),
             blocked: HashSet::default(),
+            lobby: Lobby::default(),
             wheel: Wheel::default(),
             began_at: Instant::now(),
             tickets: 0,
@@ -243,6 +249,7 @@ impl Hub {
         if self.blocked.is_empty() {
             self.blocked.shrink_to(64);
         }
+        self.note_arrival(name);
     }
 
     /// Ends the connection with an error frame, where the reason has one, and a close frame; then waits for the

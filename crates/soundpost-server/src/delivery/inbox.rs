@@ -64,6 +64,8 @@ pub enum Item {
         /// What.
         channel: Arc<ChannelKey>,
     },
+    /// Let those in who wait for a large roster.
+    Admit,
     /// Send the frame to one connection.
     Tell {
         /// Whom.
@@ -82,7 +84,7 @@ impl Item {
     const fn cost(&self) -> usize {
         match self {
             Self::Event { frame, .. } | Self::Notice { frame, .. } | Self::Tell { frame, .. } => cost(frame),
-            Self::Join { .. } | Self::Rejoin { .. } | Self::Terminate { .. } => ITEM_COST,
+            Self::Join { .. } | Self::Rejoin { .. } | Self::Terminate { .. } | Self::Admit => ITEM_COST,
         }
     }
 }

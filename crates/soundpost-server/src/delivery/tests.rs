@@ -103,6 +103,7 @@ impl Stage {
                     )
                 }
                 Item::Rejoin { .. } => "rejoin".to_owned(),
+                Item::Admit => "admit".to_owned(),
                 Item::Tell { frame, .. } => format!("tell {}", part(frame)),
                 Item::Terminate { connection } => format!("terminate {connection}"),
             })

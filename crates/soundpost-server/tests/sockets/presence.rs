@@ -112,10 +112,21 @@ struct View {
 
 impl View {
     fn of(client: &mut Client, own_id: &str) -> Self {
+        let mut view = Self::at_first(client, own_id);
+        view.follow(client);
+        view
+    }
+
+    fn at_first(client: &mut Client, own_id: &str) -> Self {
         let roster = client.roster(ROOM);
         let in_roster: BTreeSet<_> = roster["hash"].as_object().unwrap().keys().cloned().collect();
         assert_eq!(roster["count"], in_roster.len());
-        let mut changes = BTreeMap::new();
+        Self { own_id: own_id.to_owned(), in_roster, changes: BTreeMap::new() }
+    }
+
+    /// Hears all up to the marker.
+    fn follow(&mut self, client: &mut Client) {
+        let Self { own_id, in_roster, changes } = self;
         loop {
             let event = client.event();
             let change = match event["event"].as_str().unwrap() {
@@ -131,7 +142,6 @@ impl View {
             *count += change;
             assert!(matches!(is_here + *count, 0 | 1), "{user_id} came or went twice for {own_id}");
         }
-        Self { own_id: own_id.to_owned(), in_roster, changes }
     }
 
     fn members(&self) -> BTreeSet<String> {
@@ -181,6 +191,32 @@ fn however_many_join_at_once_all_see_the_same_members() {
         let view = View::of(client, &id(n));
         assert!(view.in_roster.contains(&view.own_id), "{view:?}");
         assert!(!view.changes.contains_key(&view.own_id), "told of itself: {view:?}");
+        assert_eq!(view.members(), members, "{view:?}");
+    }
+}
+
+#[test]
+fn who_waits_for_a_large_roster_gets_the_one_of_its_turn() {
+    let server = TestServer::start_with(vec![crate::support::app("one")], |settings| {
+        settings.server.workers = 1.try_into().unwrap();
+    });
+    let id = |n: usize| format!("user-{n}");
+    let mut clients: Vec<_> = (0..60).map(|_| server.connect()).collect();
+    // Rosters of 120 kB, of which a worker sends some sixteen at a time.
+    for (n, client) in clients.iter_mut().enumerate() {
+        let data = json!({"user_id": id(n), "user_info": "x".repeat(2000)}).to_string();
+        client.send(&client.subscription(ROOM, Some(&data)));
+    }
+    let mut views: Vec<_> =
+        clients.iter_mut().enumerate().map(|(n, client)| View::at_first(client, &id(n))).collect();
+    server.api().trigger(ROOM, "marker", "");
+    let members: BTreeSet<_> = (0..60).map(id).collect();
+    for (client, view) in clients.iter_mut().zip(&mut views) {
+        view.follow(client);
+        assert!(
+            view.in_roster.contains(&view.own_id) && !view.changes.contains_key(&view.own_id),
+            "{view:?}"
+        );
         assert_eq!(view.members(), members, "{view:?}");
     }
 }

@@ -118,23 +118,24 @@ impl Hub {
         }
     }
 
-    /// The join has come up in the inbox: if it is still wanted, the connection hears the channel from now on.
-    /// Gives back what to tell the client.
-    pub(in crate::delivery) fn enter(&mut self, name: ConnectionRef, ticket: u32) -> Option<Frame> {
-        let seat = self.seats.get_mut(name)?;
-        let at = seat.pending.iter().position(|pending| pending.ticket == ticket)?;
-        let Pending { key, .. } = seat.pending.swap_remove(at);
+    /// The join has come up in the inbox and is still wanted: the connection hears the channel from now on.
+    pub(super) fn enter(
+        &mut self,
+        name: ConnectionRef,
+        ticket: u32,
+        key: &Arc<ChannelKey>,
+        roster_version: u64,
+    ) {
+        let place = self.subscribers.enter(key, Subscriber { connection: name, roster_version });
+        let Some(seat) = self.seats.get_mut(name) else { return };
+        seat.pending.retain(|pending| pending.ticket != ticket);
         if seat.pending.is_empty() {
             seat.pending = Vec::new();
         }
-        let (roster_version, frame) = self.success(&key)?;
-        let place = self.subscribers.enter(&key, Subscriber { connection: name, roster_version });
-        let seat = self.seats.get_mut(name)?;
         if seat.places.is_empty() {
             seat.places = Vec::with_capacity(1);
         }
         seat.places.push(place);
-        Some(frame)
     }
 
     /// The repeated join has come up: gives back what to tell the client, if it still holds the channel.
@@ -150,7 +151,8 @@ impl Hub {
         Some(frame)
     }
 
-    fn success(&self, key: &ChannelKey) -> Option<(u64, Frame)> {
+    /// The `subscription_succeeded` of a channel, and the version of the roster in it.
+    pub(super) fn success(&self, key: &ChannelKey) -> Option<(u64, Frame)> {
         if key.name.kind().is_presence() {
             self.delivery.directory.roster_frame(key)
         } else {
