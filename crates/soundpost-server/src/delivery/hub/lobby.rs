@@ -7,11 +7,10 @@
 use std::{
     collections::{HashMap, VecDeque},
     sync::Arc,
-    time::Instant,
 };
 
 use foldhash::quality::RandomState;
-use soundpost_protocol::{server_frame, websocket::Frame};
+use soundpost_protocol::websocket::Frame;
 
 use super::{Hub, Seat};
 use crate::{
@@ -71,7 +70,9 @@ impl Hub {
     pub(in crate::delivery) fn arrive(&mut self, newcomer: Newcomer, at_once: bool) {
         let Some((key, roster_version, frame)) = self.welcome(&newcomer) else { return };
         let bytes = frame.bytes().len();
-        if bytes > LIGHT_BYTES && !(self.lobby.waiting.is_empty() && self.lobby.has_room(bytes)) {
+        // On a cache channel the kept event belongs to the moment of the join: who waited would miss what came after it.
+        let may_wait = bytes > LIGHT_BYTES && newcomer.cached.is_none();
+        if may_wait && !(self.lobby.waiting.is_empty() && self.lobby.has_room(bytes)) {
             if self.lobby.waiting.is_empty() {
                 self.lobby.wanted = bytes;
             }
@@ -84,18 +85,12 @@ impl Hub {
     /// Lets those in whose turn it is.
     pub(in crate::delivery) fn admit(&mut self, at_once: bool) {
         self.lobby.is_called = false;
-        while let Some(mut newcomer) = self.lobby.waiting.pop_front() {
+        while let Some(newcomer) = self.lobby.waiting.pop_front() {
             let Some((key, roster_version, frame)) = self.welcome(&newcomer) else { continue };
             if !self.lobby.has_room(frame.bytes().len()) {
                 self.lobby.wanted = frame.bytes().len();
                 self.lobby.waiting.push_front(newcomer);
                 return;
-            }
-            if let (Some(_), Some(app)) =
-                (&newcomer.cached, self.seats.get(newcomer.name).and_then(|s| s.app.as_ref()))
-            {
-                let kept = app.cache.frame(&key.name, Instant::now());
-                newcomer.cached = Some(kept.unwrap_or_else(|| server_frame::cache_miss(&key.name)));
             }
             self.let_in(&newcomer, &key, roster_version, &frame, at_once);
         }
