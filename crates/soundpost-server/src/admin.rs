@@ -24,6 +24,7 @@ use tracing::{debug, error};
 
 use crate::{
     api,
+    apps::RunningApp,
     metrics::{AppCounters, ClientEventResult, TriggerResult},
     node::Node,
     process,
@@ -124,6 +125,7 @@ struct ReasonLabels {
 impl Collector for Scrape {
     fn encode(&self, mut encoder: DescriptorEncoder<'_>) -> Result<(), fmt::Error> {
         self.gauges(&mut encoder)?;
+        self.bounds(&mut encoder)?;
         self.counters(&mut encoder)?;
         self.endings(&mut encoder)?;
         process::encode(&mut encoder)
@@ -157,8 +159,22 @@ impl Scrape {
         let by_app = ids.zip(subscriptions);
         family(encoder, "soundpost_subscriptions", "Connections on channels", MetricType::Gauge, by_app)?;
         let help = "Bytes that wait for slow clients";
-        let metric = encoder.encode_descriptor("soundpost_queued_bytes", help, None, MetricType::Gauge)?;
-        ConstGauge::new(node.queued.bytes() as u64).encode(metric)
+        gauge(encoder, "soundpost_queued_bytes", help, node.queued.bytes() as u64)
+    }
+
+    /// What the gauges must stay below; a bound that is not set is left out.
+    fn bounds(&self, encoder: &mut DescriptorEncoder<'_>) -> Result<(), fmt::Error> {
+        let node = &self.0;
+        let of_app = |app: &Arc<RunningApp>| Some((label(app.app.id.as_str()), u64::from(app.quota.max()?)));
+        let by_app = node.apps.all().iter().filter_map(of_app);
+        let help = "Connections the app may have open";
+        family(encoder, "soundpost_connections_max", help, MetricType::Gauge, by_app)?;
+        if let Some(max) = node.quota.max() {
+            let help = "Connections this node may have open";
+            gauge(encoder, "soundpost_node_connections_max", help, u64::from(max))?;
+        }
+        let help = "Bytes of all queues above which the largest are cut";
+        gauge(encoder, "soundpost_queued_bytes_max", help, node.queued.node_bytes_max as u64)
     }
 
     fn counters(&self, encoder: &mut DescriptorEncoder<'_>) -> Result<(), fmt::Error> {
@@ -242,6 +258,12 @@ impl Scrape {
 
 fn label(id: &str) -> AppLabel {
     AppLabel { app: id.to_owned() }
+}
+
+/// One metric with one value.
+fn gauge(encoder: &mut DescriptorEncoder<'_>, name: &str, help: &str, value: u64) -> Result<(), fmt::Error> {
+    let metric = encoder.encode_descriptor(name, help, None, MetricType::Gauge)?;
+    ConstGauge::new(value).encode(metric)
 }
 
 /// One metric with a value for each set of labels.

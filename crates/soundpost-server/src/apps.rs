@@ -67,6 +67,11 @@ impl Quota {
         self.open.load(Relaxed)
     }
 
+    /// Connections there may be; `None`: no limit.
+    pub fn max(&self) -> Option<u32> {
+        (self.max != u32::MAX).then_some(self.max)
+    }
+
     /// Counts a connection in; `None` if there are as many as there may be.
     pub fn admit(self: &Arc<Self>) -> Option<QuotaPlace> {
         let counted = |open: u32| (open < self.max).then(|| open + 1);
@@ -195,7 +200,8 @@ mod tests {
         assert_eq!(quota.open(), 1);
         assert!(quota.admit().is_some());
         drop(second);
-        assert_eq!(quota.open(), 0);
+        assert_eq!((quota.open(), quota.max()), (0, Some(2)));
+        assert_eq!(Quota::new(None).max(), None);
     }
 
     #[test]

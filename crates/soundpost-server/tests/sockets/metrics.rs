@@ -1,5 +1,7 @@
 //! `/metrics` after some traffic: every name of the design with the value that is right.
 
+use std::num::NonZeroU32;
+
 use serde_json::json;
 
 use crate::support::{Client, Http, TestServer, app};
@@ -56,12 +58,37 @@ fn the_metrics_tell_what_happened() {
         reply.header("content-type"),
         Some("application/openmetrics-text; version=1.0.0; charset=utf-8")
     );
-    for name in
-        ["soundpost_sent_bytes_total{app=\"app-one\"}", "process_cpu_seconds_total", "process_open_fds"]
-    {
+    for name in [
+        "soundpost_sent_bytes_total{app=\"app-one\"}",
+        "process_cpu_seconds_total",
+        "process_open_fds",
+        "process_start_time_seconds",
+    ] {
         assert!(reply.body.contains(&format!("\n{name} ")), "{name} is missing");
     }
     for line in reply.body.lines().filter(|line| line.contains("app-two") && !line.starts_with('#')) {
         assert!(line.ends_with(" 0"), "nothing happened to this app: {line}");
     }
+}
+
+#[test]
+fn bounds_are_told_where_they_are_set() {
+    let mut limited = app("one");
+    limited.connections_max = NonZeroU32::new(40);
+    let server = TestServer::start_with(vec![limited, app("two")], |settings| {
+        settings.server.connections_max = NonZeroU32::new(50);
+    });
+    assert_eq!(server.metric(r#"soundpost_connections_max{app="app-one"}"#), 40);
+    assert_eq!(server.metric("soundpost_node_connections_max"), 50);
+    assert!(server.metric("soundpost_queued_bytes_max") > 0);
+    let unlimited = TestServer::start(|_| {});
+    for server in [&server, &unlimited] {
+        let text = Http::connect(server.admin).get("/metrics").body;
+        assert!(!text.contains(r#"soundpost_connections_max{app="app-two"}"#), "{text}");
+    }
+    let text = Http::connect(unlimited.admin).get("/metrics").body;
+    assert!(
+        !text.contains("connections_max{") && !text.contains("\nsoundpost_node_connections_max "),
+        "{text}"
+    );
 }
