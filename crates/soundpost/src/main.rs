@@ -3,6 +3,7 @@
 mod arguments;
 mod banner;
 mod logs;
+mod notify;
 mod serve;
 
 use std::{
@@ -16,6 +17,7 @@ use clap::Parser;
 use soundpost_server::config::{NoteLevel, Settings};
 
 use arguments::{Arguments, Command};
+use notify::Notifier;
 
 /// jemalloc gives memory back soon after many connections leave; see `.cargo/config.toml`.
 #[cfg(target_os = "linux")]
@@ -58,7 +60,8 @@ fn start(settings: Settings) -> Result<(), Box<dyn std::error::Error>> {
         }
     }
     let shown = settings.clone();
-    serve::serve(settings, |addresses, admin| {
+    let notifier = Notifier::new(env::var_os("NOTIFY_SOCKET"));
+    serve::serve(settings, &notifier, |addresses, admin| {
         let text = banner::banner(&shown, addresses, admin, files());
         let text =
             if shown.log.colours && io::stdout().is_terminal() { banner::coloured(&text) } else { text };
