@@ -26,6 +26,8 @@ pub(crate) enum Command {
     Start(ServerFlags),
     /// Check the configuration, print what it comes to, and exit
     Check(ServerFlags),
+    /// Ask the running server's admin listener whether it is alive, and exit
+    Health(ServerFlags),
 }
 
 /// The flags of the server. They beat every other source of settings.
@@ -70,7 +72,7 @@ impl Arguments {
     /// The flags of whichever command was given.
     pub(crate) fn flags(&self) -> Flags {
         let given = match &self.command {
-            Some(Command::Start(flags) | Command::Check(flags)) => flags,
+            Some(Command::Start(flags) | Command::Check(flags) | Command::Health(flags)) => flags,
             None => &self.server,
         };
         Flags {

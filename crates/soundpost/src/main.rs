@@ -2,6 +2,7 @@
 
 mod arguments;
 mod banner;
+mod health;
 mod logs;
 mod notify;
 mod serve;
@@ -45,6 +46,11 @@ fn run(arguments: &Arguments) -> Result<(), Box<dyn std::error::Error>> {
         Some(Command::Check(_)) => {
             let text = banner::checked(&settings);
             io::stdout().lock().write_all(text.as_bytes())?;
+            Ok(())
+        }
+        Some(Command::Health(_)) => {
+            let address = health::ask(settings.server.admin)?;
+            writeln!(io::stdout().lock(), "alive: http://{address}/up")?;
             Ok(())
         }
         Some(Command::Start(_)) | None => start(settings),

@@ -1,0 +1,116 @@
+//! `soundpost health`: asks the server that runs on this machine whether it is alive, where there is no curl to do it.
+
+use std::{
+    io::{self, Read, Write},
+    net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, TcpStream},
+    time::Duration,
+};
+
+use soundpost_server::config::AdminSettings;
+
+/// The server answers within milliseconds or not at all.
+const TIMEOUT: Duration = Duration::from_secs(5);
+/// The status line is all we want to know.
+const HEAD_BYTES_MAX: u64 = 256;
+
+/// Why the server does not count as alive.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum HealthError {
+    /// Then nobody but the server knows its port.
+    #[error("admin.port is 0: where the server listens for this question cannot be known; write a port")]
+    AnyPort,
+    /// Nobody listens, or nobody answers.
+    #[error("no answer from http://{address}/up: {error}")]
+    Silent {
+        /// Who was asked.
+        address: SocketAddr,
+        /// Why.
+        error: io::Error,
+    },
+    /// Something else listens there.
+    #[error("http://{address}/up answered {answer:?}")]
+    Answer {
+        /// Who was asked.
+        address: SocketAddr,
+        /// The status line.
+        answer: String,
+    },
+}
+
+/// Asks `/up` of the admin listener, which is plain HTTP whatever the public one speaks; gives back whom it asked.
+pub(crate) fn ask(admin: AdminSettings) -> Result<SocketAddr, HealthError> {
+    let address = address_of(admin).ok_or(HealthError::AnyPort)?;
+    let answer = status_line(address).map_err(|error| HealthError::Silent { address, error })?;
+    if answer.starts_with("HTTP/1.1 200 ") {
+        Ok(address)
+    } else {
+        Err(HealthError::Answer { address, answer })
+    }
+}
+
+/// Where this machine reaches the listener.
+fn address_of(admin: AdminSettings) -> Option<SocketAddr> {
+    let host = match admin.host {
+        IpAddr::V4(host) if host.is_unspecified() => Ipv4Addr::LOCALHOST.into(),
+        IpAddr::V6(host) if host.is_unspecified() => Ipv6Addr::LOCALHOST.into(),
+        host @ (IpAddr::V4(_) | IpAddr::V6(_)) => host,
+    };
+    (admin.port != 0).then_some(SocketAddr::new(host, admin.port))
+}
+
+fn status_line(address: SocketAddr) -> io::Result<String> {
+    let mut stream = TcpStream::connect_timeout(&address, TIMEOUT)?;
+    stream.set_read_timeout(Some(TIMEOUT))?;
+    stream.set_write_timeout(Some(TIMEOUT))?;
+    stream
+        .write_all(format!("GET /up HTTP/1.1\r\nHost: {address}\r\nConnection: close\r\n\r\n").as_bytes())?;
+    let mut head = Vec::new();
+    stream.take(HEAD_BYTES_MAX).read_to_end(&mut head)?;
+    Ok(String::from_utf8_lossy(&head).lines().next().unwrap_or_default().to_owned())
+}
+
+#[cfg(test)]
+mod tests {
+    use std::{net::TcpListener, thread};
+
+    use super::*;
+
+    /// What is made of a server that answers with `answer`.
+    fn asked_of(answer: &'static str) -> Result<SocketAddr, HealthError> {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let port = listener.local_addr().unwrap().port();
+        let server = thread::spawn(move || {
+            let mut stream = listener.accept().unwrap().0;
+            let mut request = [0; 512];
+            let count = stream.read(&mut request).unwrap();
+            assert!(request[..count].starts_with(b"GET /up HTTP/1.1\r\n"));
+            stream.write_all(answer.as_bytes()).unwrap();
+        });
+        let host = Ipv4Addr::UNSPECIFIED.into();
+        let result = ask(AdminSettings { host, port, explicit: true });
+        server.join().unwrap();
+        result
+    }
+
+    #[test]
+    fn only_200_is_alive() {
+        assert!(asked_of("HTTP/1.1 200 OK\r\n\r\nOK").is_ok());
+        let error = asked_of("HTTP/1.1 404 Not Found\r\n\r\n").unwrap_err().to_string();
+        assert!(error.ends_with(r#"/up answered "HTTP/1.1 404 Not Found""#), "{error}");
+        assert!(asked_of("").unwrap_err().to_string().ends_with(r#"/up answered """#));
+    }
+
+    #[test]
+    fn who_is_not_there_or_anywhere_is_not_alive() {
+        let listener = TcpListener::bind("[::1]:0").or_else(|_| TcpListener::bind("127.0.0.1:0")).unwrap();
+        let address = listener.local_addr().unwrap();
+        drop(listener);
+        let error = ask(AdminSettings { host: address.ip(), port: address.port(), explicit: true });
+        let error = error.unwrap_err().to_string();
+        assert!(error.starts_with(&format!("no answer from http://{address}/up: ")), "{error}");
+        let any = AdminSettings { host: Ipv6Addr::UNSPECIFIED.into(), port: 0, explicit: true };
+        assert!(matches!(ask(any), Err(HealthError::AnyPort)));
+        let any = AdminSettings { port: 7, ..any };
+        assert_eq!(address_of(any).unwrap().to_string(), "[::1]:7");
+    }
+}
