@@ -25,7 +25,7 @@ struct Need {
     is_met: fn() -> bool,
 }
 
-const NEEDS: [Need; 6] = [
+const NEEDS: [Need; 12] = [
     Need {
         what: "a C compiler and make (jemalloc is built with them)",
         packages: &["build-essential"],
@@ -37,6 +37,34 @@ const NEEDS: [Need; 6] = [
         packages: &["redis-server"],
         part: Some(Part::Rust),
         is_met: || on_path("redis-server"),
+    },
+    // The files in deploy/ are tried with the programs they are for.
+    Need {
+        what: "nginx",
+        packages: &["nginx"],
+        part: Some(Part::Rust),
+        // Where Debian puts it and not everybody looks.
+        is_met: || on_path("nginx") || Path::new("/usr/sbin/nginx").is_file(),
+    },
+    Need { what: "openssl", packages: &["openssl"], part: Some(Part::Rust), is_met: || on_path("openssl") },
+    Need { what: "caddy", packages: &["caddy"], part: Some(Part::Rust), is_met: || on_path("caddy") },
+    Need {
+        what: "supervisor",
+        packages: &["supervisor"],
+        part: Some(Part::Rust),
+        is_met: || on_path("supervisord") && on_path("supervisorctl"),
+    },
+    Need {
+        what: "promtool",
+        packages: &["prometheus"],
+        part: Some(Part::Rust),
+        is_met: || on_path("promtool"),
+    },
+    Need {
+        what: "systemd-analyze",
+        packages: &["systemd"],
+        part: Some(Part::Rust),
+        is_met: || on_path("systemd-analyze"),
     },
     Need { what: "Node.js", packages: &["nodejs"], part: Some(Part::E2e), is_met: || on_path("node") },
     Need { what: "npm", packages: &["npm"], part: Some(Part::E2e), is_met: || on_path("npm") },

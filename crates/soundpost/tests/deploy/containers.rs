@@ -1,0 +1,142 @@
+//! The Dockerfile, compose and Kubernetes: that they are well formed, agree with one another, and leave time to drain.
+
+use std::{fs, path::Path};
+
+use soundpost_server::config::{Flags, Settings};
+use yaml_rust2::{Yaml, YamlLoader};
+
+use crate::tools::{Folder, path, text};
+
+/// Beyond the drain, rounded up.
+const FAREWELL_SECONDS: i64 = 3;
+
+fn yaml(name: &str) -> Vec<Yaml> {
+    YamlLoader::load_from_str(&text(name)).unwrap_or_else(|error| panic!("deploy/{name}: {error}"))
+}
+
+/// The document of this kind.
+fn of_kind<'a>(documents: &'a [Yaml], kind: &str) -> &'a Yaml {
+    documents.iter().find(|document| document["kind"].as_str() == Some(kind)).unwrap()
+}
+
+/// The settings of the pod: its ConfigMap as a file, its Secret as variables.
+fn settings(documents: &[Yaml]) -> Settings {
+    let folder = Folder::new();
+    let file = of_kind(documents, "ConfigMap")["data"]["soundpost.toml"].as_str().unwrap();
+    let flags = Flags { config: Some(folder.write("soundpost.toml", file)), ..Flags::default() };
+    let secret = of_kind(documents, "Secret")["stringData"].as_hash().unwrap();
+    let text = |yaml: &Yaml| yaml.as_str().unwrap().to_owned();
+    let variables = secret.iter().map(|(name, value)| (text(name), text(value)));
+    Settings::load(&flags, variables, Path::new("")).unwrap()
+}
+
+#[test]
+fn the_pod_serves_its_app_and_has_time_to_drain() {
+    let documents = yaml("kubernetes/soundpost.yaml");
+    let settings = settings(&documents);
+    let spec = &of_kind(&documents, "Deployment")["spec"];
+    // A version without a cluster: see the comment in the file.
+    assert_eq!(spec["replicas"].as_i64(), Some(1));
+    let pod = &spec["template"]["spec"];
+    let container = &pod["containers"][0];
+    assert_eq!(settings.apps.len(), 1);
+    assert!(!settings.development_app && settings.server.admin.host.is_unspecified());
+    for (port, name, number) in [(0, "http", settings.server.port), (1, "admin", settings.server.admin.port)]
+    {
+        let found = &container["ports"][port];
+        assert_eq!(
+            (found["name"].as_str(), found["containerPort"].as_i64()),
+            (Some(name), Some(number.into()))
+        );
+    }
+    for (probe, path) in [("livenessProbe", "/up"), ("readinessProbe", "/ready")] {
+        let get = &container[probe]["httpGet"];
+        assert_eq!((get["path"].as_str(), get["port"].as_str()), (Some(path), Some("admin")));
+    }
+    let hook: i64 =
+        container["lifecycle"]["preStop"]["exec"]["command"][1].as_str().unwrap().parse().unwrap();
+    let drain = i64::try_from(settings.server.drain.as_secs()).unwrap();
+    assert!(pod["terminationGracePeriodSeconds"].as_i64().unwrap() > hook + drain + FAREWELL_SECONDS);
+    assert_eq!(pod["enableServiceLinks"].as_bool(), Some(false));
+    let dockerfile = text("docker/Dockerfile");
+    let user = pod["securityContext"]["runAsUser"].as_i64().unwrap();
+    assert!(dockerfile.contains(&format!("\nUSER {user}:{user}\n")), "{dockerfile}");
+    assert!(dockerfile.contains("\nEXPOSE 8080 9601\n"));
+}
+
+#[test]
+fn what_belongs_to_the_pod_finds_it() {
+    let mut documents = yaml("kubernetes/soundpost.yaml");
+    documents.extend(yaml("kubernetes/ingress.yaml"));
+    documents.extend(yaml("kubernetes/servicemonitor.yaml"));
+    let labels = &of_kind(&documents, "Deployment")["spec"]["template"]["metadata"]["labels"];
+    let service = of_kind(&documents, "Service");
+    for (kind, selector) in [
+        ("Service", &service["spec"]["selector"]),
+        ("Deployment", &of_kind(&documents, "Deployment")["spec"]["selector"]["matchLabels"]),
+        (
+            "PodDisruptionBudget",
+            &of_kind(&documents, "PodDisruptionBudget")["spec"]["selector"]["matchLabels"],
+        ),
+    ] {
+        assert_eq!(selector, labels, "{kind}");
+    }
+    let monitor = of_kind(&documents, "ServiceMonitor");
+    assert_eq!(monitor["spec"]["selector"]["matchLabels"], service["metadata"]["labels"]);
+    assert_eq!(monitor["spec"]["endpoints"][0]["port"].as_str(), Some("admin"));
+    for path in of_kind(&documents, "Ingress")["spec"]["rules"][0]["http"]["paths"].as_vec().unwrap() {
+        assert_eq!(path["backend"]["service"]["name"], service["metadata"]["name"]);
+        assert_eq!(path["backend"]["service"]["port"]["name"].as_str(), Some("http"));
+    }
+    let kustomization = &yaml("kubernetes/kustomization.yaml")[0];
+    for file in kustomization["resources"].as_vec().unwrap() {
+        assert!(path("kubernetes").join(file.as_str().unwrap()).is_file(), "{file:?}");
+    }
+}
+
+#[test]
+fn compose_builds_the_dockerfile_and_leaves_time_to_drain() {
+    let service = &yaml("docker/compose.yaml")[0]["services"]["soundpost"];
+    let context = path("docker").join(service["build"]["context"].as_str().unwrap());
+    assert!(context.join(service["build"]["dockerfile"].as_str().unwrap()).is_file());
+    let grace = service["stop_grace_period"].as_str().and_then(|text| text.strip_suffix('s')).unwrap();
+    let environment = &service["environment"];
+    let drain: i64 = environment["SOUNDPOST_SERVER__DRAIN_SECONDS"].as_str().unwrap().parse().unwrap();
+    assert!(grace.parse::<i64>().unwrap() > drain + FAREWELL_SECONDS);
+    for key in ["REVERB_APP_ID", "REVERB_APP_KEY", "REVERB_APP_SECRET"] {
+        // Without a value compose must stop, not start the development app.
+        assert!(environment[key].as_str().unwrap().starts_with(&format!("${{{key}:?")), "{key}");
+    }
+}
+
+#[test]
+fn the_context_of_the_build_holds_what_the_build_needs() {
+    let root = path("..");
+    let ignore = text("docker/Dockerfile.dockerignore");
+    for name in ignore.lines().filter_map(|line| line.strip_prefix('!')) {
+        assert!(root.join(name).exists(), "{name}");
+    }
+    assert!(ignore.contains("\n*\n"));
+    let manifest = fs::read_to_string(root.join("Cargo.toml")).unwrap();
+    assert!(manifest.contains(r#"members = ["crates/*"]"#), "the context holds all members of the workspace");
+}
+
+#[test]
+fn the_example_configuration_is_good() {
+    let flags = Flags { config: Some(path("soundpost.toml")), ..Flags::default() };
+    let settings = Settings::load(&flags, [], Path::new("")).unwrap();
+    assert!(settings.development_app);
+    // With every comment that is a line of TOML taken away it is still good, and serves an app of one's own.
+    let folder = Folder::new();
+    let lines = text("soundpost.toml")
+        .lines()
+        .map(|line| match line.strip_prefix('#') {
+            Some(code) if !code.starts_with(' ') => format!("{code}\n"),
+            _ => format!("{line}\n"),
+        })
+        .collect::<String>()
+        .replace("secret = \"\"", "secret = \"0123456789abcdef\"");
+    let flags = Flags { config: Some(folder.write("soundpost.toml", &lines)), ..Flags::default() };
+    let settings = Settings::load(&flags, [], Path::new("")).unwrap();
+    assert_eq!((settings.apps.len(), settings.development_app), (1, false));
+}
