@@ -8,6 +8,8 @@
 //! | [`request_head()`] | method, path, query, body, a forged signature | only the right signature of exactly this verifies |
 //! | [`channel_name()`] | names | the rule as the protocol words it |
 //! | [`configuration()`] | `soundpost.toml`, `.env`, the environment | errors are one line and hold no secret |
+//! | [`proxy_header()`] | the beginning of a proxy's connection | partial however cut; the same client from both versions |
+//! | [`forwarded()`] | `X-Forwarded-For` and `-Proto` | what strangers write before the trusted part changes nothing |
 //! | [`connection()`] | a script of frames and time | the subscriptions a model keeps; `Close` is last |
 //!
 //! # Running them
@@ -33,6 +35,8 @@ mod connection;
 pub mod corpus;
 pub mod engine;
 mod event_body;
+mod forwarded;
+mod proxy_header;
 mod request_head;
 mod websocket_decoder;
 
@@ -41,6 +45,8 @@ pub use client_frame::client_frame;
 pub use configuration::configuration;
 pub use connection::connection;
 pub use event_body::event_body;
+pub use forwarded::forwarded;
+pub use proxy_header::proxy_header;
 pub use request_head::request_head;
 pub use websocket_decoder::websocket_decoder;
 
@@ -74,12 +80,14 @@ pub struct Target {
 }
 
 /// All there are.
-pub const TARGETS: [Target; 7] = [
+pub const TARGETS: [Target; 9] = [
     Target { name: "websocket_decoder", run: websocket_decoder },
     Target { name: "client_frame", run: client_frame },
     Target { name: "event_body", run: event_body },
     Target { name: "request_head", run: request_head },
     Target { name: "channel_name", run: channel_name },
     Target { name: "configuration", run: configuration },
+    Target { name: "proxy_header", run: proxy_header },
+    Target { name: "forwarded", run: forwarded },
     Target { name: "connection", run: connection },
 ];

@@ -19,6 +19,7 @@ pub mod memory;
 pub mod metrics;
 pub mod node;
 mod process;
+pub mod proxy;
 pub mod server;
 pub mod socket;
 pub mod worker;
