@@ -7,12 +7,12 @@ use std::{
         Arc,
         atomic::{AtomicBool, Ordering::Relaxed},
     },
-    time::{Duration, Instant},
+    time::Duration,
 };
 
 use tracing::{debug, error, info};
 
-use crate::{addresses::Addresses, node::Node, worker::Worker};
+use crate::{doorstep::Peer, node::Node, worker::Worker};
 
 /// After accepting failed for want of something, so long until the next try.
 const PAUSE: Duration = Duration::from_millis(50);
@@ -46,7 +46,8 @@ impl Reserve {
 
 const UNAVAILABLE: &[u8] =
     b"HTTP/1.1 503 Service Unavailable\r\nconnection: close\r\nretry-after: 1\r\ncontent-length: 0\r\n\r\n";
-const TOO_MANY: &[u8] =
+/// What an address with too many connections hears, which is not asked what it wants.
+pub(crate) const TOO_MANY: &[u8] =
     b"HTTP/1.1 429 Too Many Requests\r\nconnection: close\r\nretry-after: 1\r\ncontent-length: 0\r\n\r\n";
 
 /// Writes an answer to a request that is not read; whether the client gets it is its own affair.
@@ -63,8 +64,6 @@ fn reserve() -> Option<std::fs::File> {
 #[derive(Debug)]
 pub(crate) struct Acceptor {
     pub(crate) workers: Arc<[Worker]>,
-    /// Nothing where no address is limited.
-    pub(crate) addresses: Option<Arc<Addresses>>,
     pub(crate) node: Arc<Node>,
     pub(crate) reserve: Arc<Reserve>,
 }
@@ -104,22 +103,19 @@ impl Acceptor {
         }
     }
 
-    /// Hands a socket to the worker with the least to do; equal loads take turns.
+    /// Hands a socket to the worker with the least to do; equal loads take turns. Whose client is not known yet, because
+    /// a proxy speaks for it, is counted with the client's address by the worker.
     async fn hand_over(&self, stream: TcpStream, address: IpAddr, turn: usize) {
-        let place = self.addresses.as_ref().map(|all| all.admit(address, Instant::now()));
-        let place = match place.transpose() {
-            Ok(place) => place,
-            Err(refusal) => {
-                debug!(%address, ?refusal, "connection refused");
-                self.node.refused_addresses.add(1);
-                turn_away(&stream, TOO_MANY);
-                return;
-            }
+        let peer = Peer::accepted(&self.node, Some(address));
+        let known = peer.address.filter(|_| !peer.is_trusted);
+        let Ok(place) = self.node.admit_address(known) else {
+            turn_away(&stream, TOO_MANY);
+            return;
         };
         let count = self.workers.len();
         let in_turn = self.workers.iter().cycle().skip(turn % count).take(count);
         if let Some(worker) = in_turn.min_by_key(|worker| worker.load()) {
-            worker.hand_over(stream, place).await;
+            worker.hand_over(stream, peer, place).await;
         }
     }
 }

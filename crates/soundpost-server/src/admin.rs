@@ -1,6 +1,12 @@
 //! The second listener: metrics for Prometheus, and health for those who would rather not ask the public port.
 
-use std::{convert::Infallible, fmt, net::TcpListener, sync::Arc, time::Duration};
+use std::{
+    convert::Infallible,
+    fmt,
+    net::TcpListener,
+    sync::{Arc, atomic::Ordering::Relaxed},
+    time::Duration,
+};
 
 use bytes::Bytes;
 use http_body_util::Full;
@@ -230,9 +236,12 @@ impl Scrape {
                     .map(|(kind, count)| (ReasonLabels { app: id.to_owned(), reason: kind.word() }, count)),
             );
         }
-        let of_addresses = self.0.refused_addresses.value();
-        if of_addresses > 0 {
-            refused.push((ReasonLabels { app: String::new(), reason: "address" }, of_addresses));
+        let before_any_app =
+            [("address", &self.0.refused_addresses), ("proxy_header", &self.0.refused_headers)];
+        for (reason, count) in before_any_app.map(|(reason, count)| (reason, count.load(Relaxed))) {
+            if count > 0 {
+                refused.push((ReasonLabels { app: String::new(), reason }, count));
+            }
         }
         let help = "Connections, messages and requests that were refused; without an app if none was named";
         family(encoder, "soundpost_refused", help, MetricType::Counter, refused.into_iter())

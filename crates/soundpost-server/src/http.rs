@@ -21,9 +21,9 @@ use std::{
 use bytes::Bytes;
 use http_body_util::Full;
 use hyper::{
-    Method, Request, Response, StatusCode, Version,
+    HeaderMap, Method, Request, Response, StatusCode, Version,
     body::Incoming,
-    header::{CONNECTION, HeaderValue, ORIGIN, UPGRADE},
+    header::{CONNECTION, HeaderValue, ORIGIN, RETRY_AFTER, UPGRADE},
     rt::{Read, ReadBufCursor, Write},
     server::conn::http1,
     service::service_fn,
@@ -36,7 +36,9 @@ use tracing::debug;
 use crate::{
     api,
     apps::{RunningApp, WorkerId},
+    doorstep::{Held, Peer},
     node::Node,
+    proxy::forwarded::Forwarded,
     socket::{self, Admitted, Opened, Pusher, Sockets},
 };
 
@@ -149,9 +151,9 @@ impl Write for Watched {
     }
 }
 
-/// Serves one accepted connection until it closes, times out or becomes a WebSocket. `held` is dropped at the end of
-/// the connection, whatever it became.
-pub async fn serve<H: 'static>(door: Rc<Door>, stream: TcpStream, held: Rc<H>) {
+/// Serves one accepted connection of `peer` until it closes, times out or becomes a WebSocket. `held` is dropped at the
+/// end of the connection, whatever it became.
+pub async fn serve(door: Rc<Door>, stream: TcpStream, peer: Peer, held: Rc<Held>) {
     let activity = Activity::new();
     let watched = Watched { io: TokioIo::new(stream), activity: Arc::clone(&activity) };
     let requests = Cell::new(0_u32);
@@ -164,7 +166,7 @@ pub async fn serve<H: 'static>(door: Rc<Door>, stream: TcpStream, held: Rc<H>) {
             if is_turn_over {
                 yield_now().await;
             }
-            let response = respond(&door, request, held).await;
+            let response = respond(&door, request, peer, held).await;
             activity.enter(IDLE);
             Ok::<_, Infallible>(response)
         }
@@ -195,13 +197,14 @@ pub async fn serve<H: 'static>(door: Rc<Door>, stream: TcpStream, held: Rc<H>) {
     .await;
 }
 
-async fn respond<H: 'static>(
+async fn respond(
     door: &Rc<Door>,
     request: Request<Incoming>,
-    held: Rc<H>,
+    peer: Peer,
+    held: Rc<Held>,
 ) -> Response<Full<Bytes>> {
     if is_upgrade(&request) {
-        return upgrade(door, request, held);
+        return upgrade(door, request, peer, held);
     }
     let draining = door.node.is_draining();
     let mut response = api::respond(&door.node, door.worker, request).await;
@@ -218,26 +221,31 @@ fn is_upgrade(request: &Request<Incoming>) -> bool {
 }
 
 /// Completes the handshake whatever the request asks for: only behind it can a browser be told why it is refused.
-fn upgrade<H: 'static>(
+fn upgrade(
     door: &Rc<Door>,
     mut request: Request<Incoming>,
-    held: Rc<H>,
+    peer: Peer,
+    held: Rc<Held>,
 ) -> Response<Full<Bytes>> {
     if request.version() < Version::HTTP_11 {
         let text = "a WebSocket needs HTTP/1.1; in nginx that is proxy_http_version 1.1";
         return api::refusal(StatusCode::BAD_REQUEST, text);
     }
+    let client = client_of(&door.node, peer, request.headers());
+    if held.admit(&door.node, client.address).is_err() {
+        return too_many();
+    }
     let (response, upgraded) = match fastwebsockets::upgrade::upgrade(&mut request) {
         Ok(accepted) => accepted,
         Err(error) => {
-            debug!(%error, "WebSocket handshake refused");
+            debug!(address = client.address.map(tracing::field::display), %error, "WebSocket handshake refused");
             return api::refusal(
                 StatusCode::BAD_REQUEST,
                 "the WebSocket handshake is not valid: version 13 and a key are needed",
             );
         }
     };
-    let admitted = admit(&door.node, door.worker, &request);
+    let admitted = admit(&door.node, door.worker, client, &request);
     let door = Rc::clone(door);
     tokio::task::spawn_local(async move {
         let Ok(websocket) = upgraded.await else { return };
@@ -259,18 +267,51 @@ fn upgrade<H: 'static>(
     response.map(|_| Full::default())
 }
 
+/// Whoever sent a request, as the proxies in front of us have it if we believe them.
+fn client_of(node: &Node, peer: Peer, headers: &HeaderMap) -> Peer {
+    if !peer.is_trusted {
+        return peer;
+    }
+    // What is no text is no address either.
+    let values = |name| headers.get_all(name).iter().map(|value| value.to_str().unwrap_or_default());
+    let (addresses, protocols) = (values("x-forwarded-for"), values("x-forwarded-proto"));
+    let forwarded = Forwarded::read(&node.proxies.trusted, addresses, protocols);
+    Peer {
+        address: forwarded.address.or(peer.address),
+        is_tls: forwarded.is_tls.unwrap_or(peer.is_tls),
+        is_trusted: false,
+    }
+}
+
+/// The address of the client has as many connections as it may have, or opens them too fast.
+fn too_many() -> Response<Full<Bytes>> {
+    let mut response = api::refusal(StatusCode::TOO_MANY_REQUESTS, "too many connections from this address");
+    response.headers_mut().insert(RETRY_AFTER, HeaderValue::from_static("1"));
+    response
+}
+
 /// The checks on connect, in their order; a refusal is counted for the app, or for none if the key names none.
-fn admit(node: &Node, worker: WorkerId, request: &Request<Incoming>) -> Result<Admitted, CloseReason> {
+fn admit(
+    node: &Node,
+    worker: WorkerId,
+    client: Peer,
+    request: &Request<Incoming>,
+) -> Result<Admitted, CloseReason> {
     let path = request.uri().path();
     let key = path.strip_prefix(node.path_prefix.as_str()).and_then(|path| path.strip_prefix("/app/"));
     let key = key.filter(|key| !key.is_empty() && !key.contains('/'));
     let app = key.and_then(|key| node.apps.by_key(key));
     let admitted = match key {
         None => Err(CloseReason::UnknownPath),
-        Some(_) => check(node, app, request),
+        Some(_) => check(node, app, client, request),
     };
     admitted.inspect_err(|reason| {
-        debug!(path, reason = reason.word(), "connection refused");
+        debug!(
+            address = client.address.map(tracing::field::display),
+            path,
+            reason = reason.word(),
+            "connection refused"
+        );
         let counters = app.map_or_else(|| node.apps.nobody(worker), |app| app.counters(worker));
         counters.refused(*reason).add(1);
     })
@@ -279,13 +320,14 @@ fn admit(node: &Node, worker: WorkerId, request: &Request<Incoming>) -> Result<A
 fn check(
     node: &Node,
     app: Option<&Arc<RunningApp>>,
+    client: Peer,
     request: &Request<Incoming>,
 ) -> Result<Admitted, CloseReason> {
     let query = Query::parse(request.uri().query().unwrap_or_default()).ok();
     let opening = Opening {
         app: app.map(|app| &*app.app),
         draining: node.is_draining(),
-        is_tls: false,
+        is_tls: client.is_tls,
         protocol: query.as_ref().and_then(|query| query.value("protocol")),
         origin: request.headers().get(ORIGIN).map(|origin| origin.to_str().unwrap_or_default()),
     };

@@ -11,6 +11,7 @@ pub mod apps;
 pub mod cache;
 pub mod config;
 pub mod delivery;
+pub mod doorstep;
 pub mod drain;
 mod faults;
 pub mod http;

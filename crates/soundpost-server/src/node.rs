@@ -1,18 +1,22 @@
 //! What all doors of a node share: its apps, the way to deliver, and how full it is.
 
 use std::{
+    net::IpAddr,
     sync::{
         Arc,
-        atomic::{AtomicBool, AtomicUsize, Ordering::Relaxed},
+        atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering::Relaxed},
     },
-    time::{SystemTime, UNIX_EPOCH},
+    time::{Instant, SystemTime, UNIX_EPOCH},
 };
+
+use tracing::debug;
 
 use crate::{
     adapter::{Adapter, Local},
+    addresses::{AddressPlace, AddressRefusal, Addresses},
     apps::{Apps, Quota},
     delivery::{Delivery, Queued},
-    metrics::Count,
+    proxy::Proxies,
 };
 
 /// Request bodies that are being read, over all connections of the node, bytes.
@@ -37,8 +41,14 @@ pub struct Node {
     pub request_bytes_max: Option<usize>,
     /// The node is about to stop.
     pub draining: AtomicBool,
-    /// Connections refused because of their address, before anything was read. Only the accepting thread adds to it.
-    pub refused_addresses: Count,
+    /// Connections by address; nothing where no address is limited.
+    pub addresses: Option<Arc<Addresses>>,
+    /// What may stand in front of the node.
+    pub proxies: Proxies,
+    /// Connections refused because of their address.
+    pub refused_addresses: AtomicU64,
+    /// Connections of trusted proxies that did not begin with a PROXY header.
+    pub refused_headers: AtomicU64,
     body_bytes: AtomicUsize,
     requests: AtomicUsize,
 }
@@ -57,7 +67,10 @@ impl Node {
             path_prefix: String::new(),
             request_bytes_max: None,
             draining: AtomicBool::new(false),
-            refused_addresses: Count::default(),
+            addresses: None,
+            proxies: Proxies::default(),
+            refused_addresses: AtomicU64::new(0),
+            refused_headers: AtomicU64::new(0),
             body_bytes: AtomicUsize::new(0),
             requests: AtomicUsize::new(0),
         }
@@ -66,6 +79,19 @@ impl Node {
     /// Whether the node is about to stop.
     pub fn is_draining(&self) -> bool {
         self.draining.load(Relaxed)
+    }
+
+    /// Counts a connection in with those of its address; no place where nothing is limited, and for a client
+    /// without an address.
+    ///
+    /// Errors: the address has too many; that is counted and logged.
+    pub fn admit_address(&self, address: Option<IpAddr>) -> Result<Option<AddressPlace>, AddressRefusal> {
+        let Some((addresses, address)) = self.addresses.as_ref().zip(address) else { return Ok(None) };
+        let admitted = addresses.admit(address, Instant::now());
+        admitted.map(Some).inspect_err(|refusal| {
+            debug!(%address, ?refusal, "connection refused");
+            self.refused_addresses.fetch_add(1, Relaxed);
+        })
     }
 
     /// Counts a request as under way until what comes back is dropped.

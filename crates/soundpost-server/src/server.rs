@@ -52,8 +52,6 @@ pub struct Server {
     listeners: Vec<TcpListener>,
     admin: Option<TcpListener>,
     addresses: Vec<SocketAddr>,
-    /// Nothing where no address is limited.
-    addresses_limited: Option<Arc<Addresses>>,
     drain_window: Duration,
     reserve: Arc<Reserve>,
 }
@@ -79,6 +77,8 @@ impl Server {
         );
         node.path_prefix.clone_from(&server.path);
         node.request_bytes_max = server.request_bytes_max;
+        node.addresses = Addresses::new(server.address_limits);
+        node.proxies.clone_from(&server.proxies);
         let node = Arc::new(node);
         let start = |id| Worker::start(WorkerId(id), Arc::clone(&node));
         let workers = (0..=u8::MAX).take(workers).map(start).collect::<io::Result<_>>()?;
@@ -88,7 +88,6 @@ impl Server {
             listeners,
             admin,
             addresses,
-            addresses_limited: Addresses::new(server.address_limits),
             // Nobody waits for a development server, least of all the person who has just pressed Ctrl-C.
             drain_window: if settings.development_app { Duration::ZERO } else { server.drain },
             reserve: Arc::new(Reserve::default()),
@@ -118,7 +117,6 @@ impl Server {
         for listener in std::mem::take(&mut self.listeners) {
             let acceptor = Acceptor {
                 workers: Arc::clone(&self.workers),
-                addresses: self.addresses_limited.clone(),
                 node: Arc::clone(&self.node),
                 reserve: Arc::clone(&self.reserve),
             };

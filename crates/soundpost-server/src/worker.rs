@@ -30,6 +30,7 @@ use crate::{
     addresses::AddressPlace,
     apps::WorkerId,
     delivery::{Hub, Item},
+    doorstep::{self, Held, Peer},
     http::{self, Door},
     node::Node,
     socket::{self, Sockets},
@@ -44,21 +45,8 @@ const DRAIN_STEP: Duration = Duration::from_millis(50);
 /// What the main thread tells a worker.
 #[derive(Debug)]
 enum Order {
-    Serve(std::net::TcpStream, Load),
+    Serve(std::net::TcpStream, Peer, Held),
     Drain(Duration),
-}
-
-/// One connection's share of its worker's load, and its place among those of its address; given back when dropped.
-#[derive(Debug)]
-struct Load {
-    of_worker: Arc<AtomicUsize>,
-    _of_address: Option<AddressPlace>,
-}
-
-impl Drop for Load {
-    fn drop(&mut self) {
-        self.of_worker.fetch_sub(1, Relaxed);
-    }
 }
 
 /// A running worker, as the main thread sees it.
@@ -87,11 +75,10 @@ impl Worker {
 
     /// Hands a socket over, waiting while the worker is far behind: meanwhile the kernel's backlog fills, not our
     /// memory. A socket for a worker that has died is closed.
-    pub async fn hand_over(&self, stream: std::net::TcpStream, place: Option<AddressPlace>) {
-        self.load.fetch_add(1, Relaxed);
-        let load = Load { of_worker: Arc::clone(&self.load), _of_address: place };
+    pub async fn hand_over(&self, stream: std::net::TcpStream, peer: Peer, place: Option<AddressPlace>) {
+        let held = Held::new(Arc::clone(&self.load), place);
         // An error gives the order back, and dropping it closes the socket.
-        drop(self.orders.send(Order::Serve(stream, load)).await);
+        drop(self.orders.send(Order::Serve(stream, peer, held)).await);
     }
 
     /// Tells its connections to leave, spread evenly over `window`. False if the worker has died.
@@ -123,10 +110,8 @@ async fn run(id: WorkerId, node: Arc<Node>, mut orders: mpsc::Receiver<Order>) {
             _ = &mut timekeeper => return,
         };
         match order {
-            Some(Order::Serve(stream, load)) => match TcpStream::from_std(stream) {
-                Ok(stream) => {
-                    spawn_local(http::serve(Rc::clone(&door), stream, Rc::new(load)));
-                }
+            Some(Order::Serve(stream, peer, held)) => match TcpStream::from_std(stream) {
+                Ok(stream) => take_in(&door, stream, peer, Rc::new(held)),
                 Err(error) => warn!(%error, "a connection could not be taken in"),
             },
             Some(Order::Drain(window)) => {
@@ -135,6 +120,20 @@ async fn run(id: WorkerId, node: Arc<Node>, mut orders: mpsc::Receiver<Order>) {
             None => return,
         }
     }
+}
+
+/// Serves a connection, behind a proxy that says so once it has said whose it is.
+fn take_in(door: &Rc<Door>, mut stream: TcpStream, peer: Peer, held: Rc<Held>) {
+    let door = Rc::clone(door);
+    if !peer.owes_header(&door.node) {
+        spawn_local(http::serve(door, stream, peer, held));
+        return;
+    }
+    spawn_local(async move {
+        if let Some(peer) = doorstep::introduce(&door.node, &mut stream, peer, &held).await {
+            http::serve(door, stream, peer, held).await;
+        }
+    });
 }
 
 /// Carries out the inbox for as long as the worker lives.

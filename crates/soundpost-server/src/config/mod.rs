@@ -10,6 +10,7 @@ mod environment;
 mod error;
 mod keys;
 mod layers;
+mod network;
 mod resolve;
 mod reverb;
 mod settings;

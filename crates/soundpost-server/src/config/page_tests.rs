@@ -29,7 +29,10 @@ fn with(key: &str, value: &str) -> Result<Settings, String> {
     let variable = format!("SOUNDPOST_{}", key.replace("apps.", "apps.0.").replace('.', "__").to_uppercase());
     let app = [("ID", "a"), ("KEY", "k"), ("SECRET", "a-secret-of-16-or-more")];
     let app = app.map(|(name, value)| (format!("SOUNDPOST_APPS__0__{name}"), value.to_owned()));
-    let environment = app.into_iter().chain([(variable, value.to_owned())]);
+    // PROXY headers are for proxies.
+    let proxies = ("SOUNDPOST_SERVER__TRUSTED_PROXIES".to_owned(), "::1".to_owned());
+    let proxies = Some(proxies).filter(|_| key == "server.proxy_protocol");
+    let environment = app.into_iter().chain(proxies).chain([(variable, value.to_owned())]);
     Settings::load(&Flags::default(), environment, Path::new("/nonexistent"))
         .map_err(|error| error.to_string())
 }
@@ -63,6 +66,11 @@ fn default_of(key: &str, settings: &Settings) -> String {
             assert_eq!((&server.hostname, server.request_bytes_max), (&None, None));
             "none".to_owned()
         }
+        "server.trusted_proxies" => {
+            assert!(server.proxies.trusted.is_empty());
+            "[]".to_owned()
+        }
+        "server.proxy_protocol" => server.proxies.protocol.to_string(),
         "server.workers" => {
             assert_eq!(server.workers, super::settings::cores());
             "0".to_owned()

@@ -1,16 +1,16 @@
 //! From what was written to what it means: [`Settings`] out of the layered sources.
 
-use std::{collections::BTreeMap, net::SocketAddr, num::NonZeroU32, num::NonZeroUsize, time::Duration};
+use std::{collections::BTreeMap, num::NonZeroU32, num::NonZeroUsize, time::Duration};
 
 use soundpost_protocol::app::{App, AppId, AppKey, AppSecret, ClientEvents, Limits, MessageRate, Origins};
 
 use super::{
-    AdminSettings, ConfigError, DEVELOPMENT_ID, DEVELOPMENT_KEY, DEVELOPMENT_SECRET, Listen, LogFormat,
-    LogSettings, Note, ServerSettings, Settings,
+    AdminSettings, ConfigError, DEVELOPMENT_ID, DEVELOPMENT_KEY, DEVELOPMENT_SECRET, LogFormat, LogSettings,
+    Note, ServerSettings, Settings,
     checks::Table,
     layers::{Layered, LayeredApp},
-    reverb,
-    settings::{LOOPBACK, cores, queue_bytes_default},
+    network, reverb,
+    settings::{cores, queue_bytes_default},
     written::{AppFile, ServerFile},
 };
 use crate::addresses::AddressLimits;
@@ -40,13 +40,13 @@ impl TryFrom<Layered> for Settings {
         }
         let port = server.whole("port", settings.server.port.as_ref(), 8080, 0..=65_535)?;
         let port = u16::try_from(port).unwrap_or(0);
-        let listen = listen(&layered, server, port, development_app)?;
+        let listen = network::listen(&layered, server, port, development_app)?;
         let is_public = listen.iter().any(|listen| !listen.address.ip().is_loopback());
         if is_public {
             no_public_secret(written)?;
         }
         let file = &settings.server;
-        let path = path(server, &layered)?;
+        let path = network::path(server, &layered)?;
         let hostname = file.hostname.as_ref().map(|text| server.text("hostname", text)).transpose()?;
         let workers = server.size("workers", file.workers.as_ref(), 0, 0..=256)?;
         let defaults = ServerSettings::default();
@@ -55,6 +55,7 @@ impl TryFrom<Layered> for Settings {
         Ok(Self {
             server: ServerSettings {
                 listen,
+                proxies: network::proxies(server, file, &mut notes)?,
                 port,
                 path,
                 hostname: hostname.map(Into::into),
@@ -107,62 +108,6 @@ fn admin(layered: &Layered) -> Result<AdminSettings, ConfigError> {
     let port = table.whole("port", file.port.as_ref(), admin.port.into(), 0..=65_535)?;
     admin.port = u16::try_from(port).unwrap_or(0);
     Ok(admin)
-}
-
-/// Where to listen. The development app is for this machine: nobody else may reach a server whose secret is public.
-fn listen(
-    layered: &Layered,
-    server: Table<'_>,
-    port: u16,
-    development: bool,
-) -> Result<Vec<Listen>, ConfigError> {
-    let mut hosts = Vec::new();
-    if let Some(written) = &layered.settings.server.host {
-        for text in server.texts("host", written)? {
-            let addresses = server.addresses("host", &text)?;
-            // Of the two addresses of `localhost` only the first is on every machine.
-            hosts.extend(addresses.into_iter().enumerate().map(|(index, ip)| (ip, index == 0)));
-        }
-    }
-    if hosts.is_empty() && development {
-        hosts = LOOPBACK.into_iter().map(|ip| (ip, ip.is_ipv4())).collect();
-    }
-    if let Some((host, _)) = hosts.iter().find(|(ip, _)| development && !ip.is_loopback()) {
-        return Err(ConfigError::NoApp { host: host.to_string() });
-    }
-    if hosts.is_empty() {
-        hosts.extend(ServerSettings::default().listen.iter().map(|listen| (listen.address.ip(), true)));
-    }
-    let mut listen: Vec<Listen> = Vec::new();
-    for (ip, required) in hosts {
-        let address = SocketAddr::new(ip, port);
-        if !listen.iter().any(|other| other.address == address) {
-            listen.push(Listen { address, required });
-        }
-    }
-    Ok(listen)
-}
-
-/// `app/` and `/app` are `/app`; `/` is no prefix at all.
-fn path(server: Table<'_>, layered: &Layered) -> Result<String, ConfigError> {
-    let Some(written) = &layered.settings.server.path else { return Ok(String::new()) };
-    let text = server.text("path", written)?;
-    let trimmed = text.trim().trim_matches('/');
-    if trimmed.is_empty() {
-        return Ok(String::new());
-    }
-    let is_segment = |segment: &str| {
-        let allowed = |c: char| c.is_ascii_alphanumeric() || "._~-".contains(c);
-        !segment.is_empty() && segment != "." && segment != ".." && segment.chars().all(allowed)
-    };
-    if trimmed.len() <= 200 && trimmed.split('/').all(is_segment) {
-        return Ok(format!("/{trimmed}"));
-    }
-    Err(ConfigError::Value {
-        place: server.at("path"),
-        found: format!("{text:?}"),
-        expected: "a path of A-Z a-z 0-9 . _ ~ - between slashes, at most 200 characters".to_owned(),
-    })
 }
 
 fn request_bytes_max(server: Table<'_>, file: &ServerFile) -> Result<Option<usize>, ConfigError> {

@@ -10,7 +10,7 @@ use std::{
 use soundpost_protocol::app::{App, Limits};
 
 use super::error::one_line;
-use crate::addresses::AddressLimits;
+use crate::{addresses::AddressLimits, proxy::Proxies};
 
 /// The two addresses a machine has for itself.
 pub(super) const LOOPBACK: [IpAddr; 2] = [IpAddr::V4(Ipv4Addr::LOCALHOST), IpAddr::V6(Ipv6Addr::LOCALHOST)];
@@ -42,6 +42,8 @@ pub struct Settings {
 pub struct ServerSettings {
     /// Where to listen, never empty. All on one port: if it is 0, the port the first address got is the others' too.
     pub listen: Vec<Listen>,
+    /// What stands in front of the server.
+    pub proxies: Proxies,
     /// The port of every address in `listen`; 0: any free one.
     pub port: u16,
     /// What stands before every route: empty, or `/prefix` without a slash at its end.
@@ -158,6 +160,7 @@ impl Default for ServerSettings {
         let address = SocketAddr::new(IpAddr::V4(Ipv4Addr::UNSPECIFIED), 8080);
         Self {
             listen: vec![Listen { address, required: true }],
+            proxies: Proxies::default(),
             port: address.port(),
             path: String::new(),
             hostname: None,

@@ -42,9 +42,10 @@ impl Stage {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let mut stream = Client::connect(listener.local_addr().unwrap()).unwrap();
         stream.set_read_timeout(Some(Duration::from_secs(10))).unwrap();
-        let (accepted, _) = listener.accept().unwrap();
+        let (accepted, address) = listener.accept().unwrap();
         accepted.set_nonblocking(true).unwrap();
-        self.runtime.block_on(self.worker.hand_over(accepted, None));
+        let peer = Peer::accepted(&self.node, Some(address.ip()));
+        self.runtime.block_on(self.worker.hand_over(accepted, peer, None));
         stream
             .write_all(
                 b"GET /app/key HTTP/1.1\r\nhost: x\r\nconnection: upgrade\r\nupgrade: websocket\r\n\

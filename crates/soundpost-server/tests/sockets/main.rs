@@ -19,6 +19,7 @@ mod isolation;
 mod liveness;
 mod metrics;
 mod presence;
+mod proxies;
 mod slow_consumer;
 mod start;
 mod subscribe;

@@ -63,12 +63,13 @@ impl Client {
 
     /// Completes the handshake and no more. `early` goes out in one piece with the request.
     pub(crate) fn open(address: SocketAddr, app: &App, target: &str, headers: &str, early: &[u8]) -> Self {
-        Self::open_on(TcpStream::connect(address).unwrap(), app, target, headers, early)
+        let stream = TcpStream::connect(address).unwrap();
+        stream.set_nodelay(true).unwrap();
+        Self::open_on(stream, app, target, headers, early)
     }
 
-    /// The same on a socket that is connected already.
+    /// The same on a socket of any kind that is connected already.
     pub(crate) fn open_on(stream: TcpStream, app: &App, target: &str, headers: &str, early: &[u8]) -> Self {
-        stream.set_nodelay(true).unwrap();
         let mut client = Self {
             stream,
             socket_id: String::new(),

@@ -30,6 +30,11 @@ impl Http {
     pub(crate) fn connect(address: SocketAddr) -> Self {
         let stream = TcpStream::connect(address).unwrap();
         stream.set_nodelay(true).unwrap();
+        Self::on(stream)
+    }
+
+    /// On a socket of any kind that is connected already.
+    pub(crate) fn on(stream: TcpStream) -> Self {
         stream.set_read_timeout(Some(DEADLINE)).unwrap();
         stream.set_write_timeout(Some(DEADLINE)).unwrap();
         Self { stream, input: Vec::new() }
@@ -45,11 +50,16 @@ impl Http {
     }
 
     pub(crate) fn request(&mut self, method: &str, target: &str, body: &[u8]) -> Reply {
+        self.request_with(method, target, "", body)
+    }
+
+    /// With further lines of the head.
+    pub(crate) fn request_with(&mut self, method: &str, target: &str, headers: &str, body: &[u8]) -> Reply {
         let length = match body.len() {
             0 => String::new(),
             length => format!("content-length: {length}\r\n"),
         };
-        let head = format!("{method} {target} HTTP/1.1\r\nhost: test\r\n{length}\r\n");
+        let head = format!("{method} {target} HTTP/1.1\r\nhost: test\r\n{headers}{length}\r\n");
         self.send_raw(&[head.as_bytes(), body].concat());
         self.reply(method == "HEAD")
     }

@@ -21,7 +21,7 @@ use tokio::sync::watch;
 
 pub(crate) use self::{
     api::{Api, signed_target, unix_seconds},
-    client::{Client, Seen, masked},
+    client::{Client, Seen, handshake, masked},
     http::{Http, Reply},
 };
 
