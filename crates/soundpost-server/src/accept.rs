@@ -2,7 +2,7 @@
 
 use std::{
     io,
-    net::{IpAddr, TcpListener, TcpStream},
+    net::{IpAddr, TcpStream},
     sync::{
         Arc,
         atomic::{AtomicBool, Ordering::Relaxed},
@@ -12,7 +12,7 @@ use std::{
 
 use tracing::{debug, error, info};
 
-use crate::{doorstep::Peer, node::Node, worker::Worker};
+use crate::{doorstep::Peer, listen::Listener, node::Node, worker::Worker};
 
 /// After accepting failed for want of something, so long until the next try.
 const PAUSE: Duration = Duration::from_millis(50);
@@ -26,7 +26,7 @@ pub(crate) struct Reserve {
 
 impl Reserve {
     /// Accepts one connection with the reserved descriptor and turns it away.
-    fn refuse_one(&self, listener: &TcpListener, held: &mut Option<std::fs::File>) {
+    fn refuse_one(&self, listener: &Listener, held: &mut Option<std::fs::File>) {
         if !self.is_short.swap(true, Relaxed) {
             error!("out of file descriptors: new connections are refused until some close");
         }
@@ -70,10 +70,9 @@ pub(crate) struct Acceptor {
 
 impl Acceptor {
     /// Accepts for as long as the server runs.
-    pub(crate) async fn accept(self, listener: TcpListener) {
+    pub(crate) async fn accept(self, listener: Listener) {
         // The second handle accepts what is to be turned away, without making it known to the runtime.
-        let both =
-            listener.try_clone().and_then(|plain| Ok((plain, tokio::net::TcpListener::from_std(listener)?)));
+        let both = listener.try_clone().and_then(|plain| Ok((plain, listener.wait()?)));
         let (plain, listener) = match both {
             Ok(both) => both,
             Err(error) => {
@@ -84,10 +83,10 @@ impl Acceptor {
         let mut held = reserve();
         let mut turn = 0;
         loop {
-            match listener.accept().await.and_then(|(stream, peer)| Ok((stream.into_std()?, peer))) {
-                Ok((stream, peer)) => {
+            match listener.accept().await {
+                Ok((stream, address)) => {
                     self.reserve.recovered();
-                    self.hand_over(stream, peer.ip(), turn).await;
+                    self.hand_over(stream, address, turn).await;
                     turn = turn.wrapping_add(1);
                 }
                 Err(error) if is_shortage(&error) => {
@@ -105,8 +104,8 @@ impl Acceptor {
 
     /// Hands a socket to the worker with the least to do; equal loads take turns. Whose client is not known yet, because
     /// a proxy speaks for it, is counted with the client's address by the worker.
-    async fn hand_over(&self, stream: TcpStream, address: IpAddr, turn: usize) {
-        let peer = Peer::accepted(&self.node, Some(address));
+    async fn hand_over(&self, stream: TcpStream, address: Option<IpAddr>, turn: usize) {
+        let peer = Peer::accepted(&self.node, address);
         let known = peer.address.filter(|_| !peer.is_trusted);
         let Ok(place) = self.node.admit_address(known) else {
             turn_away(&stream, TOO_MANY);

@@ -37,7 +37,7 @@ const LINGER: Duration = Duration::from_secs(2);
 /// Who is at the other end of a connection, as far as is known before it says anything.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Peer {
-    /// Its address, if it has one.
+    /// Its address; `None` on a Unix socket.
     pub address: Option<IpAddr>,
     /// Whether it speaks TLS, to us or to the proxy that named it.
     pub is_tls: bool,
@@ -46,9 +46,10 @@ pub struct Peer {
 }
 
 impl Peer {
-    /// The other end of an accepted socket.
+    /// The other end of an accepted socket. Who reaches a Unix socket was let in by the permissions of its file, and
+    /// has no address that could be the truth instead, so it is trusted.
     pub fn accepted(node: &Node, address: Option<IpAddr>) -> Self {
-        let is_trusted = address.is_some_and(|address| node.proxies.trusted.trusts(address));
+        let is_trusted = address.is_none_or(|address| node.proxies.trusted.trusts(address));
         Self { address, is_tls: false, is_trusted }
     }
 

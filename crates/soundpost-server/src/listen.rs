@@ -1,13 +1,18 @@
 //! The listening sockets of a server, and why it cannot have one.
 
+mod unix;
+
 use std::{
     io,
-    net::{IpAddr, SocketAddr, TcpListener},
+    net::{IpAddr, SocketAddr, TcpListener, TcpStream},
+    os::{fd::OwnedFd, unix::net::UnixListener},
+    path::PathBuf,
 };
 
-use socket2::{Domain, Protocol, Socket, Type};
+use socket2::{Domain, Protocol, SockRef, Socket, Type};
 use tracing::{debug, warn};
 
+pub(crate) use self::unix::SocketFile;
 use crate::config::Listen;
 
 /// Connections that wait to be accepted.
@@ -24,6 +29,14 @@ pub enum StartError {
         /// What the system said.
         error: io::Error,
     },
+    /// The Unix socket cannot be had.
+    #[error("cannot listen on {}: {problem}", path.display())]
+    Unix {
+        /// Its path.
+        path: PathBuf,
+        /// Why, and what to do.
+        problem: String,
+    },
     /// No random numbers, threads or event queue to be had.
     #[error("cannot start: {0}")]
     System(#[from] io::Error),
@@ -39,6 +52,74 @@ fn reason(error: &io::Error) -> String {
         "permission denied; ports below 1024 need the right to bind them".to_owned()
     } else {
         error.to_string()
+    }
+}
+
+/// A listening socket of either kind. What it accepts is served alike: see decision 0009.
+#[derive(Debug)]
+pub(crate) enum Listener {
+    Tcp(TcpListener),
+    Unix {
+        listener: UnixListener,
+        /// Set on each accepted socket: unlike one of TCP, it does not have it from the listener.
+        send_buffer_bytes: usize,
+    },
+}
+
+/// The same, known to the runtime.
+#[derive(Debug)]
+pub(crate) enum Waiting {
+    Tcp(tokio::net::TcpListener),
+    Unix { listener: tokio::net::UnixListener, send_buffer_bytes: usize },
+}
+
+impl Listener {
+    pub(crate) fn try_clone(&self) -> io::Result<Self> {
+        Ok(match self {
+            Self::Tcp(listener) => Self::Tcp(listener.try_clone()?),
+            Self::Unix { listener, send_buffer_bytes } => {
+                Self::Unix { listener: listener.try_clone()?, send_buffer_bytes: *send_buffer_bytes }
+            }
+        })
+    }
+
+    /// Makes it known to the runtime this is called in.
+    pub(crate) fn wait(self) -> io::Result<Waiting> {
+        Ok(match self {
+            Self::Tcp(listener) => Waiting::Tcp(tokio::net::TcpListener::from_std(listener)?),
+            Self::Unix { listener, send_buffer_bytes } => {
+                let listener = tokio::net::UnixListener::from_std(listener)?;
+                Waiting::Unix { listener, send_buffer_bytes }
+            }
+        })
+    }
+
+    /// Accepts what waits to be, to be turned away.
+    pub(crate) fn accept(&self) -> io::Result<(TcpStream, Option<IpAddr>)> {
+        match self {
+            Self::Tcp(listener) => listener.accept().map(|(stream, peer)| (stream, Some(peer.ip()))),
+            Self::Unix { listener, .. } => {
+                listener.accept().map(|(stream, _)| (OwnedFd::from(stream).into(), None))
+            }
+        }
+    }
+}
+
+impl Waiting {
+    /// The next connection, and the address of its peer, which has none on a Unix socket. Cancel safe.
+    pub(crate) async fn accept(&self) -> io::Result<(TcpStream, Option<IpAddr>)> {
+        match self {
+            Self::Tcp(listener) => {
+                let (stream, peer) = listener.accept().await?;
+                Ok((stream.into_std()?, Some(peer.ip())))
+            }
+            Self::Unix { listener, send_buffer_bytes } => {
+                let (stream, _) = listener.accept().await?;
+                let stream = OwnedFd::from(stream.into_std()?);
+                SockRef::from(&stream).set_send_buffer_size(*send_buffer_bytes)?;
+                Ok((stream.into(), None))
+            }
+        }
     }
 }
 

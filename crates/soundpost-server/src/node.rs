@@ -81,8 +81,8 @@ impl Node {
         self.draining.load(Relaxed)
     }
 
-    /// Counts a connection in with those of its address; no place where nothing is limited, and for a client
-    /// without an address.
+    /// Counts a connection in with those of its address; no place where nothing is limited, and for a client without
+    /// an address: one on a Unix socket, whose proxy named none.
     ///
     /// Errors: the address has too many; that is counted and logged.
     pub fn admit_address(&self, address: Option<IpAddr>) -> Result<Option<AddressPlace>, AddressRefusal> {

@@ -3,6 +3,7 @@
 use std::{
     io,
     net::{SocketAddr, TcpListener},
+    path::{Path, PathBuf},
     sync::Arc,
     time::Duration,
 };
@@ -24,7 +25,7 @@ use crate::{
     config::Settings,
     delivery::{Delivery, Queued},
     drain,
-    listen::{listen, listen_admin},
+    listen::{Listener, SocketFile, listen, listen_admin},
     memory,
     node::Node,
     worker::Worker,
@@ -49,9 +50,10 @@ pub enum Died {
 pub struct Server {
     node: Arc<Node>,
     workers: Arc<[Worker]>,
-    listeners: Vec<TcpListener>,
+    listeners: Vec<Listener>,
     admin: Option<TcpListener>,
     addresses: Vec<SocketAddr>,
+    unix: Option<(PathBuf, SocketFile)>,
     drain_window: Duration,
     reserve: Arc<Reserve>,
 }
@@ -65,6 +67,13 @@ impl Server {
         let server = &settings.server;
         let listeners = listen(&server.listen, server.send_buffer_bytes)?;
         let addresses = listeners.iter().map(TcpListener::local_addr).collect::<io::Result<Vec<_>>>()?;
+        let mut listeners: Vec<_> = listeners.into_iter().map(Listener::Tcp).collect();
+        let mut unix = None;
+        if let Some(wanted) = &server.unix {
+            let (file, listener) = SocketFile::listen(wanted, server.send_buffer_bytes)?;
+            listeners.push(listener);
+            unix = Some((wanted.path.clone(), file));
+        }
         let admin = listen_admin(server.admin.host, server.admin.port, server.admin.explicit)?;
         let workers = server.workers.get().min(WORKERS_MAX);
         let node_bytes_max = memory::limit().map_or(usize::MAX, |bytes| bytes / 4);
@@ -88,15 +97,21 @@ impl Server {
             listeners,
             admin,
             addresses,
+            unix,
             // Nobody waits for a development server, least of all the person who has just pressed Ctrl-C.
             drain_window: if settings.development_app { Duration::ZERO } else { server.drain },
             reserve: Arc::new(Reserve::default()),
         })
     }
 
-    /// Where clients and publishers connect.
+    /// Where clients and publishers connect by TCP.
     pub fn addresses(&self) -> &[SocketAddr] {
         &self.addresses
+    }
+
+    /// The Unix socket on which they connect as well, if there is one.
+    pub fn unix_socket(&self) -> Option<&Path> {
+        self.unix.as_ref().map(|(path, _)| path.as_path())
     }
 
     /// Where metrics are.

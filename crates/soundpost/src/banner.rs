@@ -92,6 +92,9 @@ fn listening(
         row(text, label, &format!("http://{address}{path}/apps/{{id}}/events"))?;
         label = "";
     }
+    if let Some(unix) = &settings.server.unix {
+        row(text, "unix", &format!("{}  (mode {:04o})", unix.path.display(), unix.mode))?;
+    }
     if let Some(hostname) = &settings.server.hostname {
         row(text, "host name", hostname)?;
     }
@@ -195,7 +198,7 @@ mod tests {
     use std::{num::NonZeroU32, path::Path};
 
     use soundpost_protocol::app::{App, AppId, AppKey, AppSecret};
-    use soundpost_server::config::Flags;
+    use soundpost_server::config::{Flags, UnixSocket};
 
     use super::*;
 
@@ -275,10 +278,12 @@ window.Echo = new Echo({
         settings.server.connections_max = NonZeroU32::new(5000);
         settings.server.hostname = Some("ws.app.test".to_owned());
         settings.server.path = "/ws".to_owned();
+        settings.server.unix = Some(UnixSocket { path: "/run/soundpost.sock".into(), mode: 0o660 });
         settings.server.workers = std::num::NonZeroUsize::MIN;
         let expected = "
   websocket  ws://0.0.0.0:80/ws/app/{key}
   http api   http://0.0.0.0:80/ws/apps/{id}/events
+  unix       /run/soundpost.sock  (mode 0660)
   host name  ws.app.test
   apps       shop  key shop-key
              b     key blog-key  (disabled)

@@ -28,7 +28,7 @@ use std::path::{Path, PathBuf};
 pub use error::{ConfigError, Place};
 pub use settings::{
     AdminSettings, DEVELOPMENT_ID, DEVELOPMENT_KEY, DEVELOPMENT_SECRET, Listen, LogFormat, LogSettings, Note,
-    NoteLevel, ServerSettings, Settings,
+    NoteLevel, ServerSettings, Settings, UnixSocket,
 };
 
 use environment::Environment;

@@ -1,27 +1,44 @@
-//! Where the server is reached and what stands in front of it: addresses, path, proxies.
+//! Where the server is reached and what stands in front of it: addresses, path, Unix socket, proxies.
 
-use std::net::SocketAddr;
+use std::{net::SocketAddr, os::unix, path::PathBuf};
 
 use super::{
-    ConfigError, Listen, Note, ServerSettings, checks::Table, layers::Layered, settings::LOOPBACK,
-    written::ServerFile,
+    ConfigError, Listen, Note, ServerSettings, UnixSocket,
+    checks::Table,
+    layers::Layered,
+    settings::LOOPBACK,
+    written::{Scalar, ServerFile},
 };
 use crate::proxy::Proxies;
 
-/// Where to listen. The development app is for this machine: nobody else may reach a server whose secret is public.
+/// The host of a server that listens on its Unix socket alone; in a file `[]` says the same.
+const NOWHERE: &str = "none";
+
+/// Where to listen by TCP: nowhere only if that is written and there is a Unix socket. The development app is for this machine: nobody else may reach a server whose secret is public.
 pub(super) fn listen(
     layered: &Layered,
     server: Table<'_>,
     port: u16,
     development: bool,
+    has_unix_socket: bool,
 ) -> Result<Vec<Listen>, ConfigError> {
     let mut hosts = Vec::new();
     if let Some(written) = &layered.settings.server.host {
-        for text in server.texts("host", written)? {
-            let addresses = server.addresses("host", &text)?;
+        for text in server.texts("host", written)?.iter().filter(|text| text.trim() != NOWHERE) {
+            let addresses = server.addresses("host", text)?;
             // Of the two addresses of `localhost` only the first is on every machine.
             hosts.extend(addresses.into_iter().enumerate().map(|(index, ip)| (ip, index == 0)));
         }
+    }
+    if hosts.is_empty() && layered.settings.server.host.is_some() {
+        if has_unix_socket {
+            return Ok(Vec::new());
+        }
+        return Err(ConfigError::Value {
+            place: server.at("host"),
+            found: "nothing".to_owned(),
+            expected: "an IP address; without one the server needs server.unix_socket".to_owned(),
+        });
     }
     if hosts.is_empty() && development {
         hosts = LOOPBACK.into_iter().map(|ip| (ip, ip.is_ipv4())).collect();
@@ -64,6 +81,34 @@ pub(super) fn path(server: Table<'_>, layered: &Layered) -> Result<String, Confi
     })
 }
 
+/// The file and mode of the Unix socket; `None` if no path is written.
+pub(super) fn unix_socket(server: Table<'_>, file: &ServerFile) -> Result<Option<UnixSocket>, ConfigError> {
+    let refuse = |key, found, expected: &str| {
+        Err(ConfigError::Value { place: server.at(key), found, expected: expected.to_owned() })
+    };
+    let mode = match &file.unix_socket_mode {
+        None => Some(0o660),
+        Some(Scalar::Text(text)) if text.bytes().all(|byte| byte.is_ascii_digit()) => {
+            u32::from_str_radix(text, 8).ok().filter(|mode| *mode <= 0o777)
+        }
+        // The number 660 is not the mode 660.
+        Some(_) => None,
+    };
+    let Some(mode) = mode else {
+        let found = file.unix_socket_mode.as_ref().map(Scalar::to_string).unwrap_or_default();
+        return refuse("unix_socket_mode", found, "octal digits in quotes, from \"0000\" to \"0777\"");
+    };
+    let Some(written) = &file.unix_socket else { return Ok(None) };
+    let text = server.text("unix_socket", written)?;
+    if text.is_empty() || unix::net::SocketAddr::from_pathname(text.as_ref()).is_err() {
+        // The longest that fits behind the family in `sockaddr_un`.
+        let max = if cfg!(target_os = "linux") { 107 } else { 103 };
+        let expected = format!("a path of 1 to {max} bytes, the longest a socket can have");
+        return refuse("unix_socket", format!("{text:?} ({} bytes)", text.len()), &expected);
+    }
+    Ok(Some(UnixSocket { path: PathBuf::from(text.as_ref()), mode }))
+}
+
 /// Who is believed about its clients, and how it names them.
 ///
 /// Errors: an entry that is no network; PROXY headers are wanted and nobody is trusted to send one.
@@ -89,7 +134,7 @@ pub(super) fn proxies(
         )));
     }
     proxies.protocol = server.boolean("proxy_protocol", file.proxy_protocol.as_ref(), false)?;
-    if proxies.protocol && proxies.trusted.is_empty() {
+    if proxies.protocol && proxies.trusted.is_empty() && file.unix_socket.is_none() {
         return Err(ConfigError::Value {
             place: server.at("proxy_protocol"),
             found: "true".to_owned(),
@@ -138,6 +183,16 @@ mod tests {
 
     #[test]
     fn each_refusal_names_the_entry_and_what_belongs_there() {
+        let long = format!("/{}", "x".repeat(107));
+        let unix_socket = format!("unix_socket = \"{long}\"");
+        let longer = format!(
+            "server.unix_socket (soundpost.toml) is {long:?} (108 bytes); expected a path of 1 to 107 bytes, the longest a socket can have"
+        );
+        let mode = |found: &str| {
+            format!(
+                "server.unix_socket_mode (soundpost.toml) is {found}; expected octal digits in quotes, from \"0000\" to \"0777\""
+            )
+        };
         for (lines, expected) in [
             (
                 r#"trusted_proxies = ["::1", "10.0.0.0/33"]"#,
@@ -152,8 +207,36 @@ mod tests {
                 "server.proxy_protocol (soundpost.toml) is true; expected the addresses of the proxies in \
                  server.trusted_proxies: only they may send PROXY headers",
             ),
+            (
+                "host = []",
+                "server.host (soundpost.toml) is nothing; expected an IP address; without one the server needs \
+                 server.unix_socket",
+            ),
+            (unix_socket.as_str(), longer.as_str()),
+            ("unix_socket = \"/s\"\nunix_socket_mode = 660", &mode("660")),
+            ("unix_socket_mode = \"0o660\"", &mode("\"0o660\"")),
+            ("unix_socket_mode = \"1777\"", &mode("\"1777\"")),
+            ("unix_socket_mode = \"0880\"", &mode("\"0880\"")),
+            ("unix_socket_mode = \"\"", &mode("\"\"")),
         ] {
             assert_eq!(refusal(&[], &[("soundpost.toml", &file(lines))]), expected, "{lines}");
         }
+    }
+
+    #[test]
+    fn a_server_may_listen_on_its_unix_socket_alone() {
+        for (host, addresses) in [("", 1), ("host = []", 0), ("host = \"none\"", 0), ("host = \"::1\"", 1)] {
+            let lines = format!(
+                "unix_socket = \"run/a.sock\"\nunix_socket_mode = \"600\"\nproxy_protocol = true\n{host}"
+            );
+            let server = settings(&[], &[("soundpost.toml", &file(&lines))]).server;
+            let unix = server.unix.unwrap();
+            assert_eq!((unix.path.to_str(), unix.mode), (Some("run/a.sock"), 0o600));
+            assert_eq!(server.listen.len(), addresses, "{host}");
+        }
+        // The development app may, too: the file's mode says who reaches it.
+        let alone = [("SOUNDPOST_SERVER__HOST", "none"), ("SOUNDPOST_SERVER__UNIX_SOCKET", "/run/a.sock")];
+        let settings = settings(&alone, &[]);
+        assert!(settings.development_app && settings.server.listen.is_empty());
     }
 }

@@ -62,9 +62,12 @@ fn default_of(key: &str, settings: &Settings) -> String {
         "server.host" => format!("{:?}", server.listen[0].address.ip().to_string()),
         "server.port" => server.port.to_string(),
         "server.path" => format!("{:?}", server.path),
-        "server.hostname" | "server.request_bytes_max" => {
-            assert_eq!((&server.hostname, server.request_bytes_max), (&None, None));
+        "server.hostname" | "server.request_bytes_max" | "server.unix_socket" => {
+            assert_eq!((&server.hostname, server.request_bytes_max, &server.unix), (&None, None, &None));
             "none".to_owned()
+        }
+        "server.unix_socket_mode" => {
+            format!("\"{:04o}\"", with("server.unix_socket", "/s").unwrap().server.unix.unwrap().mode)
         }
         "server.trusted_proxies" => {
             assert!(server.proxies.trusted.is_empty());

@@ -40,7 +40,8 @@ impl TryFrom<Layered> for Settings {
         }
         let port = server.whole("port", settings.server.port.as_ref(), 8080, 0..=65_535)?;
         let port = u16::try_from(port).unwrap_or(0);
-        let listen = network::listen(&layered, server, port, development_app)?;
+        let unix = network::unix_socket(server, &layered.settings.server)?;
+        let listen = network::listen(&layered, server, port, development_app, unix.is_some())?;
         let is_public = listen.iter().any(|listen| !listen.address.ip().is_loopback());
         if is_public {
             no_public_secret(written)?;
@@ -55,6 +56,7 @@ impl TryFrom<Layered> for Settings {
         Ok(Self {
             server: ServerSettings {
                 listen,
+                unix,
                 proxies: network::proxies(server, file, &mut notes)?,
                 port,
                 path,

@@ -3,6 +3,7 @@
 use std::{
     net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr},
     num::{NonZeroU32, NonZeroUsize},
+    path::PathBuf,
     thread,
     time::Duration,
 };
@@ -40,8 +41,10 @@ pub struct Settings {
 /// The node itself: `[server]` and `[admin]`.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ServerSettings {
-    /// Where to listen, never empty. All on one port: if it is 0, the port the first address got is the others' too.
+    /// Where to listen by TCP, empty only if `unix` is there. All on one port: if it is 0, the port the first address got is the others' too.
     pub listen: Vec<Listen>,
+    /// The Unix socket to listen on as well.
+    pub unix: Option<UnixSocket>,
     /// What stands in front of the server.
     pub proxies: Proxies,
     /// The port of every address in `listen`; 0: any free one.
@@ -76,6 +79,15 @@ pub struct Listen {
     /// Whether the server must not start without it. False for `::1` of the development app and of `localhost`: a
     /// machine without IPv6 has no such address.
     pub required: bool,
+}
+
+/// A Unix socket to listen on.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct UnixSocket {
+    /// Its file; no longer than an address can be.
+    pub path: PathBuf,
+    /// The mode of that file, at most `0o777`.
+    pub mode: u32,
 }
 
 /// The listener for `/metrics`, `/up` and `/ready`.
@@ -160,6 +172,7 @@ impl Default for ServerSettings {
         let address = SocketAddr::new(IpAddr::V4(Ipv4Addr::UNSPECIFIED), 8080);
         Self {
             listen: vec![Listen { address, required: true }],
+            unix: None,
             proxies: Proxies::default(),
             port: address.port(),
             path: String::new(),

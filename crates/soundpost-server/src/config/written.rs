@@ -57,6 +57,8 @@ pub(super) struct ServerFile {
     pub(super) port: Option<Scalar>,
     pub(super) path: Option<Scalar>,
     pub(super) hostname: Option<Scalar>,
+    pub(super) unix_socket: Option<Scalar>,
+    pub(super) unix_socket_mode: Option<Scalar>,
     pub(super) trusted_proxies: Option<List>,
     pub(super) proxy_protocol: Option<Scalar>,
     pub(super) workers: Option<Scalar>,

@@ -24,3 +24,4 @@ mod slow_consumer;
 mod start;
 mod subscribe;
 mod support;
+mod unix;

@@ -68,7 +68,9 @@ impl TestServer {
             runtime.block_on(async {
                 let server = Server::bind(settings).unwrap();
                 let admin = server.admin_address().unwrap();
-                tell.send((server.addresses()[0], admin, Arc::clone(server.node()))).unwrap();
+                // Nowhere, if it listens on a Unix socket alone.
+                let address = server.addresses().first().copied().unwrap_or(([127, 0, 0, 1], 0).into());
+                tell.send((address, admin, Arc::clone(server.node()))).unwrap();
                 server.run(asked).await
             })
         });
