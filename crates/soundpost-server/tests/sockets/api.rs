@@ -2,7 +2,7 @@
 
 use serde_json::{Value, json};
 
-use crate::support::{Api, Client, Http, Reply, TestServer, app, signed_target, unix_seconds};
+use crate::support::{Client, Http, Reply, TestServer, app, signed_target, unix_seconds};
 
 #[track_caller]
 fn expect_refusal(reply: &Reply, status: u16, text: &str) {
@@ -431,39 +431,6 @@ fn an_app_may_want_info_to_apply() {
     let text = "info asks for user_count, which only presence channels have";
     expect_refusal(&api.get("/channels/orders", &[("info", "user_count")]), 400, text);
     expect_refusal(&api.get("/channels", &[("info", "user_count")]), 400, text);
-}
-
-#[test]
-fn a_path_prefix_stands_before_everything_and_the_api_works_without_it_too() {
-    let server = TestServer::start_with(vec![app("one")], |settings| settings.server.path = "/ws".to_owned());
-    let mut http = server.http();
-    for (path, status) in [
-        ("/ws/up", 200),
-        ("/up", 200),
-        ("/ws/", 200),
-        ("/ws/nope", 404),
-        ("/wsup", 404),
-        ("/ws/app/key-one", 426),
-    ] {
-        assert_eq!(http.get(path).status, status, "{path}");
-    }
-    let mut client = Client::open(server.address, &server.apps[0], "/ws/app/key-one", "", &[]);
-    client.greeted();
-    client.subscribe("orders");
-    for target in ["/app/key-one", "/wsapp/key-one", "/ws/ws/app/key-one"] {
-        Client::open(server.address, &server.apps[0], target, "", &[]).expect_goodbye(4005, "Path not found");
-    }
-    // The PHP SDK does not sign the prefix; others sign the path they ask for.
-    let body = br#"{"name":"n","channel":"orders","data":""}"#;
-    let app = &server.apps[0];
-    let with = signed_target(app, "POST", "/ws/apps/app-one/events", &[], body);
-    let without = signed_target(app, "POST", "/apps/app-one/events", &[], body);
-    for target in [with, format!("/ws{without}"), without] {
-        assert_eq!(http.request("POST", &target, body).body, "{}", "{target}");
-        client.expect(&json!({"event": "n", "channel": "orders", "data": ""}));
-    }
-    let mut api = Api::new(http, app.clone());
-    assert_eq!(api.ask("/channels", &[]), json!({"channels": {"orders": {}}}));
 }
 
 #[test]

@@ -18,6 +18,7 @@ mod drain;
 mod isolation;
 mod liveness;
 mod metrics;
+mod prefix;
 mod presence;
 mod proxies;
 mod slow_consumer;
