@@ -25,7 +25,7 @@ struct Need {
     is_met: fn() -> bool,
 }
 
-const NEEDS: [Need; 12] = [
+const NEEDS: [Need; 13] = [
     Need {
         what: "a C compiler and make (jemalloc is built with them)",
         packages: &["build-essential"],
@@ -38,15 +38,11 @@ const NEEDS: [Need; 12] = [
         part: Some(Part::Rust),
         is_met: || on_path("redis-server"),
     },
-    // The files in deploy/ are tried with the programs they are for.
-    Need {
-        what: "nginx",
-        packages: &["nginx"],
-        part: Some(Part::Rust),
-        // Where Debian puts it and not everybody looks.
-        is_met: || on_path("nginx") || Path::new("/usr/sbin/nginx").is_file(),
-    },
-    Need { what: "openssl", packages: &["openssl"], part: Some(Part::Rust), is_met: || on_path("openssl") },
+    // Clients and publishers go through both proxies.
+    Need { what: "nginx", packages: &["nginx"], part: None, is_met: || is_there("nginx") },
+    Need { what: "HAProxy", packages: &["haproxy"], part: Some(Part::E2e), is_met: || is_there("haproxy") },
+    Need { what: "openssl", packages: &["openssl"], part: None, is_met: || on_path("openssl") },
+    // The files in deploy/ are tried with the programs they are for, nginx among them.
     Need { what: "caddy", packages: &["caddy"], part: Some(Part::Rust), is_met: || on_path("caddy") },
     Need {
         what: "supervisor",
@@ -233,6 +229,11 @@ fn node_major(version: &str) -> Option<u32> {
 fn on_path(program: &str) -> bool {
     env::var_os("PATH")
         .is_some_and(|path| env::split_paths(&path).any(|folder| folder.join(program).is_file()))
+}
+
+/// The same for what is mostly started by root: on Debian its folder is not on everybody's path.
+fn is_there(program: &str) -> bool {
+    on_path(program) || Path::new("/usr/sbin").join(program).is_file()
 }
 
 fn output(program: &str, arguments: &[&str]) -> io::Result<Output> {

@@ -43,8 +43,9 @@ export const TARGET = process.env.CARGO_TARGET_DIR ?? path.join(ROOT, 'target')
 
 const BINARY = process.env.SERVER_BINARY ?? path.join(TARGET, 'release/soundpost')
 
-const children = new Set()
-process.on('exit', () => children.forEach((child) => child.kill('SIGKILL')))
+/** Programs that run, each with the signal that surely ends it. */
+const children = new Map()
+process.on('exit', () => children.forEach((signal, child) => child.kill(signal)))
 
 /** Rejects with `what` when `promise` takes longer than the deadline. */
 export async function within(promise, what, milliseconds = DEADLINE) {
@@ -92,12 +93,14 @@ function cleanEnvironment(extra) {
 }
 
 /**
- * Starts a program and waits for the first line of its output that `found` makes something of. The program is ended
- * by `stop()`, and with this process at the latest.
+ * Starts a program and waits for the first line of its output that `found` makes something of, or, for one that says
+ * nothing when it is ready, until `answers` is true. The program is ended by `stop()`, and with this process at the
+ * latest. `user`: the number of the user, and group, to run it as. `last`: the signal that ends it for certain.
  */
-export async function startProgram(command, args, { env = {}, cwd, found }) {
-  const child = spawn(command, args, { cwd, env: cleanEnvironment(env), stdio: ['ignore', 'pipe', 'pipe'] })
-  children.add(child)
+export async function startProgram(command, args, { env = {}, cwd, user, found = () => undefined, answers, last = 'SIGKILL' }) {
+  const as = user === undefined ? {} : { uid: user, gid: user }
+  const child = spawn(command, args, { cwd, ...as, env: cleanEnvironment(env), stdio: ['ignore', 'pipe', 'pipe'] })
+  children.set(child, last)
   const gone = once(child, 'exit').then(([code, signal]) => {
     children.delete(child)
     return signal ?? code
@@ -111,6 +114,7 @@ export async function startProgram(command, args, { env = {}, cwd, found }) {
         if (value !== undefined) resolve(value)
       })
     }
+    if (answers) eventually(answers, `answer of ${command}`).then(resolve, reject)
     child.on('error', reject)
     gone.then((code) => reject(new Error(`${command} ended (${code}) before it was ready:\n${said.join('\n')}`)), reject)
   })
@@ -120,9 +124,9 @@ export async function startProgram(command, args, { env = {}, cwd, found }) {
   }
   try {
     const value = await within(ready, `ready ${command}`)
-    return { value, said, gone, stop: () => end('SIGKILL'), drain: () => end('SIGTERM') }
+    return { value, said, gone, stop: () => end(last), drain: () => end('SIGTERM') }
   } catch (error) {
-    child.kill('SIGKILL')
+    child.kill(last)
     throw error
   }
 }
