@@ -40,7 +40,7 @@ const NEEDS: [Need; 13] = [
     },
     // Clients and publishers go through both proxies.
     Need { what: "nginx", packages: &["nginx"], part: None, is_met: || is_there("nginx") },
-    Need { what: "HAProxy", packages: &["haproxy"], part: Some(Part::E2e), is_met: || is_there("haproxy") },
+    Need { what: "HAProxy", packages: &["haproxy"], part: None, is_met: || is_there("haproxy") },
     Need { what: "openssl", packages: &["openssl"], part: None, is_met: || on_path("openssl") },
     // The files in deploy/ are tried with the programs they are for, nginx among them.
     Need { what: "caddy", packages: &["caddy"], part: Some(Part::Rust), is_met: || on_path("caddy") },

@@ -1,4 +1,5 @@
-//! The files in `deploy/`: each checked by the program it is written for, and the server run for real behind it.
+//! The files in `deploy/`, and the lines in `docs/proxies.md`: each checked by the program it is written for, and the
+//! server run for real behind the files.
 //!
 //! A program that is missing fails its tests by name; `cargo xtask test` installs them all.
 #![allow(
@@ -17,6 +18,7 @@ mod metrics;
 mod nginx;
 mod prometheus;
 mod promql;
+mod proxies;
 mod server;
 mod supervisor;
 mod systemd;
