@@ -232,9 +232,6 @@ fn upgrade(
         return api::refusal(StatusCode::BAD_REQUEST, text);
     }
     let client = client_of(&door.node, peer, request.headers());
-    if held.admit(&door.node, client.address).is_err() {
-        return too_many();
-    }
     let (response, upgraded) = match fastwebsockets::upgrade::upgrade(&mut request) {
         Ok(accepted) => accepted,
         Err(error) => {
@@ -245,6 +242,10 @@ fn upgrade(
             );
         }
     };
+    // Only now: whose handshake fails leaves a proxy's connection to the clients who come after.
+    if held.admit(&door.node, client.address).is_err() {
+        return too_many();
+    }
     let admitted = admit(&door.node, door.worker, client, &request);
     let door = Rc::clone(door);
     tokio::task::spawn_local(async move {

@@ -75,6 +75,10 @@ fn one_connection_of_a_proxy_serves_many_clients() {
     let server = behind(&["127.0.0.1"], |settings| connections_max(settings, 1));
     let _inside = open(&server, b"", &of("192.0.2.1"));
     let mut kept = server.http();
+    // Who never opens takes no place, and leaves the connection to the next.
+    kept.send_raw(handshake(TARGET, &of("192.0.2.3")).replace("version: 13", "version: 12").as_bytes());
+    assert_eq!(kept.reply(false).status, 400);
+    open(&server, b"", &of("192.0.2.3")).greeted();
     for (headers, status) in [(of("192.0.2.1"), 429), (of("192.0.2.1"), 429), (of("192.0.2.2"), 101)] {
         kept.send_raw(handshake(TARGET, &headers).as_bytes());
         assert_eq!(kept.reply(status == 101).status, status);
