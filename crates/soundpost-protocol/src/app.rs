@@ -91,6 +91,12 @@ impl AppSecret {
         Self(Hmac::new_from_slice(text.as_bytes()).expect("HMAC takes a key of any length"))
     }
 
+    /// Whether both are made of the same text; constant in time.
+    pub fn is_same(&self, other: &Self) -> bool {
+        let signed: &[&[u8]] = &[b"which secret is this"];
+        self.mac(signed).verify(&other.mac(signed).finalize().into_bytes()).is_ok()
+    }
+
     /// The MAC over the parts, one after the other with nothing between.
     pub(crate) fn mac(&self, parts: &[&[u8]]) -> Hmac<Sha256> {
         let mut mac = self.0.clone();
@@ -222,6 +228,8 @@ pub struct App {
     pub key: AppKey,
     /// Signs and verifies.
     pub secret: AppSecret,
+    /// Verifies beside [`Self::secret`], while a secret is being replaced, and signs nothing.
+    pub previous_secret: Option<AppSecret>,
     /// A disabled app refuses connections (4003) and the HTTP API (403).
     pub enabled: bool,
     /// Refuse plain sockets (4000).
@@ -275,6 +283,7 @@ impl App {
             id,
             key,
             secret,
+            previous_secret: None,
             enabled: true,
             tls_only: false,
             client_events: ClientEvents::Members,
@@ -337,6 +346,12 @@ mod tests {
         assert_eq!(AppKey::parse("a/b"), Err(AppNameError::Character { found: '/' }));
         assert_eq!(AppId::parse(""), Err(AppNameError::Empty));
         assert_eq!(AppId::parse(&"a".repeat(201)), Err(AppNameError::TooLong { chars: 201 }));
+    }
+
+    #[test]
+    fn secrets_are_told_apart_unread() {
+        let [one, same, other] = ["one", "one", "other"].map(AppSecret::new);
+        assert!(one.is_same(&same) && !one.is_same(&other) && !AppSecret::new("").is_same(&one));
     }
 
     #[test]

@@ -43,6 +43,12 @@ pub fn verify(secret: &AppSecret, parts: &[&[u8]], signature: &str) -> bool {
     secret.mac(parts).verify_slice(&signature).is_ok()
 }
 
+/// Whether `signature` is that of the app's secret or, while one is being replaced, of the one before it.
+pub fn verify_for(app: &App, parts: &[&[u8]], signature: &str) -> bool {
+    verify(&app.secret, parts, signature)
+        || app.previous_secret.as_ref().is_some_and(|previous| verify(previous, parts, signature))
+}
+
 /// The auth string that lets `socket_id` join `channel`: `KEY:hex(hmac(socket_id:channel[:channel_data]))`.
 pub fn channel_auth(
     app: &App,
@@ -79,7 +85,7 @@ pub fn user_auth_is_valid(app: &App, socket_id: SocketId, user_data: &str, auth:
 
 fn is_valid(app: &App, signed: &str, auth: &str) -> bool {
     auth.split_once(':')
-        .is_some_and(|(key, mac)| key == app.key.as_str() && verify(&app.secret, &[signed.as_bytes()], mac))
+        .is_some_and(|(key, mac)| key == app.key.as_str() && verify_for(app, &[signed.as_bytes()], mac))
 }
 
 fn channel_string(socket_id: SocketId, channel: &ChannelName, channel_data: Option<&str>) -> String {
@@ -185,6 +191,28 @@ mod tests {
             assert!(user_auth_is_valid(&app, socket_id, data, &auth));
             assert!(!user_auth_is_valid(&app, socket_id, "{}", &auth));
         }
+    }
+
+    #[test]
+    fn the_secret_before_is_as_good_while_it_is_named_and_signs_nothing() {
+        let before = app("k", "the-secret-before");
+        let mut now = app("k", "the-secret-now");
+        let socket_id = SocketId::parse("1234.1234").unwrap();
+        let name = ChannelName::parse("private-orders", &Limits::default()).unwrap();
+        let of = |app: &App| (channel_auth(app, socket_id, &name, None), user_auth(app, socket_id, "{}"));
+        let is_valid = |app: &App, (channel, user): &(String, String)| {
+            [
+                channel_auth_is_valid(app, socket_id, &name, None, channel),
+                user_auth_is_valid(app, socket_id, "{}", user),
+            ]
+        };
+        let (old, new) = (of(&before), of(&now));
+        assert_eq!([is_valid(&now, &old), is_valid(&now, &new)], [[false; 2], [true; 2]]);
+        now.previous_secret = Some(before.secret.clone());
+        assert_eq!([is_valid(&now, &old), is_valid(&now, &new)], [[true; 2], [true; 2]]);
+        assert_eq!(of(&now), new);
+        let other = of(&app("k", "another-secret"));
+        assert_eq!(is_valid(&now, &other), [false; 2]);
     }
 
     #[test]

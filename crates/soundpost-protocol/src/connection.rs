@@ -3,6 +3,8 @@
 //! It decides everything the protocol says about a connection and does nothing itself: the worker that owns it
 //! carries the effects out, in their order.
 
+mod adopt;
+
 use std::{num::NonZeroU32, sync::Arc, time::Instant};
 
 use crate::{

@@ -78,7 +78,7 @@ pub fn verify_head(
         check_timestamp(required("auth_timestamp")?, window, unix_now)?;
     }
     let signature = required("auth_signature")?;
-    let signs = |path: &str| auth::verify(&app.secret, &signed_parts(method, path, query), signature);
+    let signs = |path: &str| auth::verify_for(app, &signed_parts(method, path, query), signature);
     if !signs(raw_path) && !other_paths(raw_path, path_prefix).iter().any(|path| signs(path)) {
         let signed = signed_parts(method, raw_path, query).concat();
         return Err(ApiError::Signature { signed: excerpt(&String::from_utf8_lossy(&signed), 500) });
@@ -161,6 +161,16 @@ mod tests {
     fn query_for(method: &str, path: &str, more: &str) -> String {
         let query = format!("auth_key=soundpost-key&auth_timestamp={NOW}&auth_version=1.0{more}");
         signed(method, path, &query, &query)
+    }
+
+    #[test]
+    fn a_request_may_be_signed_with_the_secret_before() {
+        let query = query_for("GET", "/apps/soundpost-app/channels", "");
+        let verified = |app: &App| verify(app, "GET", "/apps/soundpost-app/channels", &query, NOW).is_ok();
+        let mut app = app_of("soundpost-app", "soundpost-key", "another-secret");
+        assert!(!verified(&app));
+        app.previous_secret = Some(AppSecret::new(SECRET));
+        assert!(verified(&app));
     }
 
     #[test]
