@@ -10,7 +10,7 @@ use std::{
 use config::Source;
 
 use super::{
-    ConfigError, Note, dotenv, keys,
+    ConfigError, Files, Note, dotenv, keys,
     layers::{Flat, put},
 };
 
@@ -33,7 +33,8 @@ impl Environment {
 
     /// Puts a `.env` below the process's variables. Errors: [`ConfigError::Syntax`]; [`ConfigError::Read`] too, unless
     /// there is no such file and `required` is false.
-    pub(super) fn read(&mut self, path: &Path, required: bool) -> Result<(), ConfigError> {
+    pub(super) fn read(&mut self, path: &Path, required: bool, files: &mut Files) -> Result<(), ConfigError> {
+        files.note(path);
         // A Python environment may lie in a directory of that name.
         if !required && path.is_dir() {
             return Ok(());

@@ -8,6 +8,7 @@ mod checks;
 mod dotenv;
 mod environment;
 mod error;
+mod files;
 mod keys;
 mod layers;
 mod network;
@@ -26,6 +27,7 @@ mod tests;
 use std::path::{Path, PathBuf};
 
 pub use error::{ConfigError, Place};
+pub use files::Files;
 pub use settings::{
     AdminSettings, DEVELOPMENT_ID, DEVELOPMENT_KEY, DEVELOPMENT_SECRET, Listen, LogFormat, LogSettings, Note,
     NoteLevel, ServerSettings, Settings, UnixSocket,
@@ -33,6 +35,9 @@ pub use settings::{
 
 use environment::Environment;
 use layers::{Flat, Sources, put};
+
+/// The file in the working directory that is read where no other is named.
+const STANDARD_FILE: &str = "soundpost.toml";
 
 /// What the command line says. It beats every other source.
 #[derive(Clone, Debug, Default)]
@@ -55,6 +60,26 @@ pub struct Flags {
     pub log_format: Option<LogFormat>,
 }
 
+/// How the server was called: all it takes to read the settings again as the start did.
+#[derive(Clone, Debug, Default)]
+pub struct Invocation {
+    /// The command line.
+    pub flags: Flags,
+    /// The process's variables at the start.
+    pub environment: Vec<(String, String)>,
+    /// The working directory.
+    pub dir: PathBuf,
+}
+
+impl Invocation {
+    /// Reads and checks every source, and says which files that took, also where it failed.
+    pub fn load(&self) -> (Files, Result<Settings, ConfigError>) {
+        let mut files = Files::default();
+        let settings = Settings::load_noting(&self.flags, self.environment.clone(), &self.dir, &mut files);
+        (files, settings)
+    }
+}
+
 impl Settings {
     /// Reads and checks every source: `flags`, then `SOUNDPOST_*`, then `REVERB_*`, then the file, then the defaults.
     /// `environment` are the process's variables, which beat a `.env`; `dir` is the working directory, where
@@ -67,16 +92,28 @@ impl Settings {
         environment: impl IntoIterator<Item = (String, String)>,
         dir: &Path,
     ) -> Result<Self, ConfigError> {
+        Self::load_noting(flags, environment, dir, &mut Files::default())
+    }
+
+    /// The same. Every source notes the files that it reads or looks for in `files`, which is what is watched.
+    fn load_noting(
+        flags: &Flags,
+        environment: impl IntoIterator<Item = (String, String)>,
+        dir: &Path,
+        files: &mut Files,
+    ) -> Result<Self, ConfigError> {
         let mut notes = Vec::new();
         let mut environment = Environment::new(environment);
         let reads_laravel = flags.config.is_none() || flags.env_file.is_some();
         match &flags.env_file {
-            Some(path) => environment.read(&dir.join(path), true)?,
-            None if reads_laravel => environment.read(&dir.join(".env"), false)?,
+            Some(path) => environment.read(&dir.join(path), true, files)?,
+            None if reads_laravel => environment.read(&dir.join(".env"), false, files)?,
             None => {}
         }
         let mut sources =
             Sources { reverb_defaults: reverb::defaults(), flags: flags.flat(), ..Sources::default() };
+        let path = flags.config.as_deref().unwrap_or(Path::new(STANDARD_FILE));
+        files.note(&dir.join(path));
         if let Some(path) = flags.file(dir) {
             sources.file = layers::read_toml(&path)?;
             keys::check(&mut sources.file)?;
@@ -106,7 +143,7 @@ impl Flags {
     fn file(&self, dir: &Path) -> Option<PathBuf> {
         match &self.config {
             Some(path) => Some(dir.join(path)),
-            None => Some(dir.join("soundpost.toml")).filter(|path| path.exists()),
+            None => Some(dir.join(STANDARD_FILE)).filter(|path| path.exists()),
         }
     }
 

@@ -86,6 +86,7 @@ fn default_of(key: &str, settings: &Settings) -> String {
             assert_eq!(server.queue_bytes_max, 1_048_576.max(16 * limits.event_data_bytes_max));
             "1048576".to_owned()
         }
+        "server.watch_files" => server.watch_files.to_string(),
         "server.send_buffer_bytes" => server.send_buffer_bytes.to_string(),
         "server.debug" => settings.log.debug.to_string(),
         "server.log_format" => match settings.log.format {
@@ -95,6 +96,10 @@ fn default_of(key: &str, settings: &Settings) -> String {
         "admin.host" => format!("{:?}", server.admin.host.to_string()),
         "admin.port" => server.admin.port.to_string(),
         "apps.id" | "apps.key" | "apps.secret" => "required".to_owned(),
+        "apps.previous_secret" => {
+            assert!(app.previous_secret.is_none());
+            "none".to_owned()
+        }
         "apps.enabled" => app.enabled.to_string(),
         "apps.tls_only" => app.tls_only.to_string(),
         "apps.client_events" => format!("{:?}", format!("{:?}", app.client_events).to_lowercase()),

@@ -83,6 +83,7 @@ impl TryFrom<Layered> for Settings {
                     4096..=16_777_216,
                 )?,
                 request_bytes_max: request_bytes_max(server, file)?,
+                watch_files: server.boolean("watch_files", file.watch_files.as_ref(), true)?,
                 admin: admin(&layered)?,
             },
             apps,
@@ -162,12 +163,16 @@ fn distinct_keys(written: &[LayeredApp], apps: &[App]) -> Result<(), ConfigError
 fn no_public_secret(written: &[LayeredApp]) -> Result<(), ConfigError> {
     for written in written {
         let table = table(written);
-        if let Some(secret) = &written.app.secret
-            && table.text("secret", &secret.0).is_ok_and(|secret| secret == DEVELOPMENT_SECRET)
+        for (key, secret) in
+            [("secret", &written.app.secret), ("previous_secret", &written.app.previous_secret)]
         {
-            let problem =
-                "is the development app's, which everybody knows; choose another, or listen on 127.0.0.1";
-            return Err(ConfigError::Secret { place: table.at("secret"), problem });
+            if let Some(secret) = secret
+                && table.text(key, &secret.0).is_ok_and(|secret| secret == DEVELOPMENT_SECRET)
+            {
+                let problem =
+                    "is the development app's, which everybody knows; choose another, or listen on 127.0.0.1";
+                return Err(ConfigError::Secret { place: table.at(key), problem });
+            }
         }
     }
     Ok(())
@@ -195,6 +200,7 @@ fn app(written: &LayeredApp, notes: &mut Vec<Note>) -> Result<App, ConfigError> 
     })?;
     let secret = secret(table, file, notes)?;
     let mut app = App::new(id, key, secret);
+    app.previous_secret = previous_secret(table, file, &app.secret, notes)?;
     app.enabled = table.boolean("enabled", file.enabled.as_ref(), app.enabled)?;
     app.tls_only = table.boolean("tls_only", file.tls_only.as_ref(), app.tls_only)?;
     let modes =
@@ -237,15 +243,41 @@ fn missing(table: Table<'_>, key: &str) -> ConfigError {
 
 fn secret(table: Table<'_>, file: &AppFile, notes: &mut Vec<Note>) -> Result<AppSecret, ConfigError> {
     let Some(written) = &file.secret else { return Err(missing(table, "secret")) };
-    let refuse = |problem| ConfigError::Secret { place: table.at("secret"), problem };
-    let Ok(text) = table.text("secret", &written.0) else {
+    one_secret(table, "secret", written, notes)
+}
+
+/// The secret that is being replaced by the other, which it must not be.
+fn previous_secret(
+    table: Table<'_>,
+    file: &AppFile,
+    secret: &AppSecret,
+    notes: &mut Vec<Note>,
+) -> Result<Option<AppSecret>, ConfigError> {
+    let Some(written) = &file.previous_secret else { return Ok(None) };
+    let previous = one_secret(table, "previous_secret", written, notes)?;
+    let place = table.at("previous_secret");
+    notes.push(match previous.is_same(secret) {
+        true => Note::warning(format!("{place} is the same as the secret, so nothing is replaced")),
+        false => Note::info(format!("{place} is still accepted beside the secret")),
+    });
+    Ok(Some(previous))
+}
+
+fn one_secret(
+    table: Table<'_>,
+    key: &str,
+    written: &super::written::Secret,
+    notes: &mut Vec<Note>,
+) -> Result<AppSecret, ConfigError> {
+    let refuse = |problem| ConfigError::Secret { place: table.at(key), problem };
+    let Ok(text) = table.text(key, &written.0) else {
         return Err(refuse("is not text; write it in quotes"));
     };
     if text.is_empty() {
         return Err(refuse("is empty"));
     }
     if text.chars().count() < 16 {
-        notes.push(Note::warning(format!("{} is shorter than 16 characters", table.at("secret"))));
+        notes.push(Note::warning(format!("{} is shorter than 16 characters", table.at(key))));
     }
     Ok(AppSecret::new(&text))
 }

@@ -67,6 +67,8 @@ pub struct ServerSettings {
     pub send_buffer_bytes: usize,
     /// An HTTP API request's body, bytes; `None`: as much as the limits of the apps can need.
     pub request_bytes_max: Option<usize>,
+    /// Whether the settings are read again when their files change.
+    pub watch_files: bool,
     /// The second listener.
     pub admin: AdminSettings,
 }
@@ -184,6 +186,7 @@ impl Default for ServerSettings {
             queue_bytes_max: queue_bytes_default(&[]),
             send_buffer_bytes: 65_536,
             request_bytes_max: None,
+            watch_files: true,
             admin: AdminSettings::default(),
         }
     }

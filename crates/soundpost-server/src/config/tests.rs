@@ -16,10 +16,10 @@ use soundpost_protocol::{
 use super::*;
 
 /// A directory of its own, gone at the end.
-struct Dir(PathBuf);
+pub(super) struct Dir(pub(super) PathBuf);
 
 impl Dir {
-    fn new(files: &[(&str, &str)]) -> Self {
+    pub(super) fn new(files: &[(&str, &str)]) -> Self {
         static NEXT: AtomicU32 = AtomicU32::new(0);
         let next = NEXT.fetch_add(1, Ordering::Relaxed);
         let dir = std::env::temp_dir().join(format!("soundpost-config-{}-{next}", std::process::id()));
@@ -319,4 +319,51 @@ fn the_defaults_of_code_and_of_an_empty_file_are_one() {
     let file = settings(&[], &[("soundpost.toml", APP)]);
     assert_eq!(file.server, ServerSettings::default());
     assert_eq!(Settings::new(file.apps).server.listen[0].address.port(), 0);
+}
+
+#[test]
+fn a_secret_that_is_being_replaced_is_named_and_noted() {
+    let of = |text: &str| {
+        settings(
+            &[("SOUNDPOST_APPS__0__ID", "a"), ("SOUNDPOST_APPS__0__PREVIOUS_SECRET", text)],
+            &[("soundpost.toml", APP)],
+        )
+    };
+    let settings = of("the-secret-before-this");
+    let previous = settings.apps[0].previous_secret.as_ref().unwrap();
+    assert!(previous.is_same(&AppSecret::new("the-secret-before-this")));
+    let place = "apps.0.previous_secret (SOUNDPOST_APPS__0__PREVIOUS_SECRET)";
+    let last =
+        |settings: &Settings| settings.notes.last().map(|note| (note.level, note.text.clone())).unwrap();
+    assert_eq!(last(&settings), (NoteLevel::Info, format!("{place} is still accepted beside the secret")));
+    let (level, text) = last(&of("a-secret-of-16-or-more"));
+    assert_eq!(
+        (level, text),
+        (NoteLevel::Warning, format!("{place} is the same as the secret, so nothing is replaced"))
+    );
+    assert!(
+        of("short").notes.iter().any(|note| note.text == format!("{place} is shorter than 16 characters"))
+    );
+    let public = APP.replace("id =", &format!("previous_secret = {DEVELOPMENT_SECRET:?}\nid ="));
+    let refused = refusal(&[], &[("soundpost.toml", &public)]);
+    assert!(
+        refused.starts_with("apps.0.previous_secret (soundpost.toml) is the development app's"),
+        "{refused}"
+    );
+}
+
+#[test]
+fn the_files_that_were_read_or_looked_for_are_known_even_where_loading_fails() {
+    let dir = Dir::new(&[("soundpost.toml", "port = 1"), ("other.env", "A=1")]);
+    let files_of = |flags| {
+        let (files, settings) = Invocation { flags, environment: Vec::new(), dir: dir.0.clone() }.load();
+        let name = |path: &Path| path.strip_prefix(&dir.0).unwrap().display().to_string();
+        (files.paths().map(name).collect::<Vec<_>>().join(" "), settings.is_ok())
+    };
+    let flags = Flags::default;
+    assert_eq!(files_of(flags()), (".env soundpost.toml".to_owned(), false));
+    let config = Some("none.toml".into());
+    assert_eq!(files_of(Flags { config: config.clone(), ..flags() }), ("none.toml".to_owned(), false));
+    let env_file = Some("other.env".into());
+    assert_eq!(files_of(Flags { config, env_file, ..flags() }), ("none.toml other.env".to_owned(), false));
 }

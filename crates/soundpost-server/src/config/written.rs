@@ -69,6 +69,7 @@ pub(super) struct ServerFile {
     pub(super) queue_bytes_max: Option<Scalar>,
     pub(super) send_buffer_bytes: Option<Scalar>,
     pub(super) request_bytes_max: Option<Scalar>,
+    pub(super) watch_files: Option<Scalar>,
     pub(super) debug: Option<Scalar>,
     pub(super) log_format: Option<Scalar>,
 }
@@ -88,6 +89,7 @@ pub(super) struct AppFile {
     pub(super) id: Option<Scalar>,
     pub(super) key: Option<Scalar>,
     pub(super) secret: Option<Secret>,
+    pub(super) previous_secret: Option<Secret>,
     pub(super) enabled: Option<Scalar>,
     pub(super) tls_only: Option<Scalar>,
     pub(super) client_events: Option<Scalar>,
