@@ -1,5 +1,7 @@
 //! An app: who may publish and connect under one key, and within which limits.
 
+mod changes;
+
 use std::{fmt, num::NonZeroU32, sync::Arc, time::Duration};
 
 use hmac::{Hmac, KeyInit, Mac};

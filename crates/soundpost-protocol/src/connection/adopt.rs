@@ -74,7 +74,8 @@ mod tests {
                 Effect::Relay { .. } => "relay".to_owned(),
                 Effect::Count(refused) => refused.word().to_owned(),
                 Effect::Close(reason) => reason.word().to_owned(),
-                other => format!("{other:?}").split(['(', ' ']).next().unwrap().to_lowercase(),
+                Effect::Send(_) => "send".to_owned(),
+                Effect::Rejoin { .. } | Effect::Leave { .. } | Effect::SignIn(_) => format!("{effect:?}"),
             };
             effects.iter().map(word).collect::<Vec<_>>().join(" ")
         }
