@@ -70,7 +70,7 @@ async fn serve() -> Result<(), Box<dyn Error>> {
     let delivery = Arc::new(Delivery::new(1, NodeId(1)));
     let queued = Queued::new(1, QUEUE_BYTES_MAX, usize::MAX);
     let node = Node::new(Apps::new(vec![app], 1), delivery, queued, Quota::new(None));
-    let [app] = node.apps.all() else { return Err("one app went in".into()) };
+    let Some(app) = node.apps.by_id("echo") else { return Err("one app went in".into()) };
     let hub = Hub::new(
         WorkerId(0),
         Arc::clone(&node.delivery),
@@ -84,7 +84,7 @@ async fn serve() -> Result<(), Box<dyn Error>> {
     loop {
         let (stream, _) = listener.accept().await?;
         stream.set_nodelay(true)?;
-        spawn_local(greet(stream, Rc::clone(&sockets), Arc::clone(app)));
+        spawn_local(greet(stream, Rc::clone(&sockets), Arc::clone(&app)));
     }
 }
 

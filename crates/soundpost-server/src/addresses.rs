@@ -28,12 +28,12 @@ struct Entry {
 /// The addresses that have connections, or had one lately.
 #[derive(Debug)]
 pub struct Addresses {
-    limits: AddressLimits,
     by_address: Mutex<Known>,
 }
 
 #[derive(Debug, Default)]
 struct Known {
+    limits: AddressLimits,
     entries: HashMap<IpAddr, Entry, RandomState>,
     /// How many there were after the last time those without a connection were forgotten.
     kept: usize,
@@ -49,31 +49,45 @@ pub enum AddressRefusal {
 }
 
 impl Addresses {
-    /// Nobody yet; `None` if nothing is limited, so that nothing need be counted.
-    pub fn new(limits: AddressLimits) -> Option<Arc<Self>> {
-        (limits != AddressLimits::default()).then(|| Arc::new(Self { limits, by_address: Mutex::default() }))
+    /// Nobody yet.
+    pub fn new(limits: AddressLimits) -> Arc<Self> {
+        Arc::new(Self { by_address: Mutex::new(Known { limits, ..Known::default() }) })
     }
 
-    /// Counts a connection in.
-    pub fn admit(self: &Arc<Self>, address: IpAddr, now: Instant) -> Result<AddressPlace, AddressRefusal> {
-        let address = whole_host(address);
+    /// From now on other limits, which take nothing away from who is here. Connections that came while nothing was
+    /// limited were not counted and never are.
+    pub fn set_limits(&self, limits: AddressLimits) {
+        self.by_address.lock().limits = limits;
+    }
+
+    /// Counts a connection in; `None` if nothing is limited, so that nothing need be counted.
+    pub fn admit(
+        self: &Arc<Self>,
+        address: IpAddr,
+        now: Instant,
+    ) -> Result<Option<AddressPlace>, AddressRefusal> {
         let known = &mut *self.by_address.lock();
+        let limits = known.limits;
+        if limits == AddressLimits::default() {
+            return Ok(None);
+        }
+        let address = whole_host(address);
         if known.entries.len() >= QUIET_MAX.max(2 * known.kept) {
             known.entries.retain(|_, entry| entry.open > 0);
             known.kept = known.entries.len();
         }
         let entry = known.entries.entry(address).or_default();
-        if self.limits.connections_max.is_some_and(|max| entry.open >= max.get()) {
+        if limits.connections_max.is_some_and(|max| entry.open >= max.get()) {
             return Err(AddressRefusal::Connections);
         }
-        if let Some(per_second) = self.limits.connections_per_second {
+        if let Some(per_second) = limits.connections_per_second {
             let bucket = entry.bucket.get_or_insert(Bucket::new(per_second, now));
             if !bucket.take(per_second, now) {
                 return Err(AddressRefusal::Rate);
             }
         }
         entry.open += 1;
-        Ok(AddressPlace { addresses: Arc::clone(self), address })
+        Ok(Some(AddressPlace { addresses: Arc::clone(self), address }))
     }
 
     fn leave(&self, address: IpAddr) {
@@ -119,12 +133,36 @@ mod tests {
             connections_max: NonZeroU32::new(connections),
             connections_per_second: NonZeroU32::new(per_second),
         })
-        .unwrap()
     }
 
     #[test]
     fn nothing_is_counted_where_nothing_is_limited() {
-        assert!(Addresses::new(AddressLimits::default()).is_none());
+        let all = addresses(0, 0);
+        assert!(all.admit([10, 0, 0, 1].into(), Instant::now()).unwrap().is_none());
+        assert!(all.by_address.lock().entries.is_empty());
+    }
+
+    #[test]
+    fn other_limits_hold_for_who_comes_next() {
+        let all = addresses(0, 0);
+        let now = Instant::now();
+        let admit = || all.admit([10, 0, 0, 1].into(), now);
+        let limit = |connections| {
+            let connections_max = NonZeroU32::new(connections);
+            all.set_limits(AddressLimits { connections_max, connections_per_second: None });
+        };
+        let _before = admit().unwrap();
+        limit(2);
+        let places = [admit().unwrap(), admit().unwrap()];
+        assert!(admit().is_err(), "the one before is not counted");
+        limit(1);
+        assert!(admit().is_err());
+        limit(3);
+        let third = admit().unwrap();
+        limit(0);
+        assert!(admit().unwrap().is_none());
+        drop((places, third));
+        assert!(all.by_address.lock().entries.is_empty());
     }
 
     #[test]

@@ -1,6 +1,7 @@
 //! The second listener: metrics for Prometheus, and health for those who would rather not ask the public port.
 
 use std::{
+    collections::HashMap,
     convert::Infallible,
     fmt,
     net::TcpListener,
@@ -30,8 +31,8 @@ use tracing::{debug, error};
 
 use crate::{
     api,
-    apps::RunningApp,
-    metrics::{AppCounters, ClientEventResult, TriggerResult},
+    apps::{AppTable, RunningApp},
+    metrics::{AppCounters, ClientEventResult, ReloadResult, TriggerResult},
     node::Node,
     process,
 };
@@ -89,7 +90,7 @@ fn respond(node: &Arc<Node>, request: &Request<Incoming>) -> Response<Full<Bytes
 
 fn metrics(node: &Arc<Node>) -> Response<Full<Bytes>> {
     let mut registry = Registry::default();
-    registry.register_collector(Box::new(Scrape(Arc::clone(node))));
+    registry.register_collector(Box::new(Scrape { node: Arc::clone(node), apps: node.apps.table() }));
     let mut text = String::new();
     if let Err(error) = encode(&mut text, &registry) {
         error!(%error, "metrics could not be written");
@@ -103,7 +104,11 @@ fn metrics(node: &Arc<Node>) -> Response<Full<Bytes>> {
 
 /// Sums the workers' counters when asked.
 #[derive(Debug)]
-struct Scrape(Arc<Node>);
+struct Scrape {
+    node: Arc<Node>,
+    /// As they were when it was asked.
+    apps: Arc<AppTable>,
+}
 
 #[derive(Clone, Debug, EncodeLabelSet)]
 struct AppLabel {
@@ -128,41 +133,43 @@ struct ReasonLabels {
     reason: &'static str,
 }
 
+#[derive(Clone, Debug, EncodeLabelSet)]
+struct ReloadLabel {
+    result: &'static str,
+}
+
 impl Collector for Scrape {
     fn encode(&self, mut encoder: DescriptorEncoder<'_>) -> Result<(), fmt::Error> {
         self.gauges(&mut encoder)?;
         self.bounds(&mut encoder)?;
         self.counters(&mut encoder)?;
         self.endings(&mut encoder)?;
+        self.reloads(&mut encoder)?;
         process::encode(&mut encoder)
     }
 }
 
 impl Scrape {
     fn gauges(&self, encoder: &mut DescriptorEncoder<'_>) -> Result<(), fmt::Error> {
-        let node = &self.0;
-        let by_app = node.apps.all().iter().map(|app| (label(app.app.id.as_str()), app.quota.open() as u64));
+        let (node, apps) = (&self.node, self.apps.all());
+        let by_app = apps.iter().map(|app| (label(app.app.id.as_str()), app.quota.open() as u64));
         family(encoder, "soundpost_connections", "Open connections", MetricType::Gauge, by_app)?;
-        let mut channels = vec![[0_u64; ChannelKind::ALL.len()]; node.apps.all().len()];
-        let mut subscriptions = vec![0_u64; node.apps.all().len()];
+        // Of each app its channels by kind, and the connections on them; what a removed app leaves is nobody's.
+        let mut occupied: HashMap<_, _> =
+            apps.iter().map(|app| (app.index, ([0_u64; ChannelKind::ALL.len()], 0_u64))).collect();
         node.delivery.directory.survey(|app, kind, subscribers| {
-            let at = app.index();
-            if let Some(count) = channels.get_mut(at).and_then(|kinds| kinds.get_mut(kind as usize)) {
-                *count += 1;
-            }
-            if let Some(count) = subscriptions.get_mut(at) {
-                *count += u64::from(subscribers);
+            if let Some((kinds, subscriptions)) = occupied.get_mut(&app) {
+                kinds.iter_mut().skip(kind as usize).take(1).for_each(|count| *count += 1);
+                *subscriptions += u64::from(subscribers);
             }
         });
-        let by_kind = node.apps.all().iter().zip(&channels).flat_map(|(app, kinds)| {
-            ChannelKind::ALL
-                .iter()
-                .zip(kinds)
-                .map(|(kind, count)| (KindLabels { app: app.app.id.to_string(), kind: kind.word() }, *count))
+        let of = |app: &RunningApp| occupied.get(&app.index).copied().unwrap_or_default();
+        let by_kind = apps.iter().flat_map(|app| {
+            let label = |kind: ChannelKind| KindLabels { app: app.app.id.to_string(), kind: kind.word() };
+            ChannelKind::ALL.into_iter().zip(of(app).0).map(move |(kind, count)| (label(kind), count))
         });
         family(encoder, "soundpost_channels", "Occupied channels", MetricType::Gauge, by_kind)?;
-        let ids = node.apps.all().iter().map(|app| label(app.app.id.as_str()));
-        let by_app = ids.zip(subscriptions);
+        let by_app = apps.iter().map(|app| (label(app.app.id.as_str()), of(app).1));
         family(encoder, "soundpost_subscriptions", "Connections on channels", MetricType::Gauge, by_app)?;
         let help = "Bytes that wait for slow clients";
         gauge(encoder, "soundpost_queued_bytes", help, node.queued.bytes() as u64)
@@ -170,9 +177,9 @@ impl Scrape {
 
     /// What the gauges must stay below; a bound that is not set is left out.
     fn bounds(&self, encoder: &mut DescriptorEncoder<'_>) -> Result<(), fmt::Error> {
-        let node = &self.0;
+        let node = &self.node;
         let of_app = |app: &Arc<RunningApp>| Some((label(app.app.id.as_str()), u64::from(app.quota.max()?)));
-        let by_app = node.apps.all().iter().filter_map(of_app);
+        let by_app = self.apps.all().iter().filter_map(of_app);
         let help = "Connections the app may have open";
         family(encoder, "soundpost_connections_max", help, MetricType::Gauge, by_app)?;
         if let Some(max) = node.quota.max() {
@@ -237,7 +244,7 @@ impl Scrape {
             );
         }
         let before_any_app =
-            [("address", &self.0.refused_addresses), ("proxy_header", &self.0.refused_headers)];
+            [("address", &self.node.refused_addresses), ("proxy_header", &self.node.refused_headers)];
         for (reason, count) in before_any_app.map(|(reason, count)| (reason, count.load(Relaxed))) {
             if count > 0 {
                 refused.push((ReasonLabels { app: String::new(), reason }, count));
@@ -245,6 +252,29 @@ impl Scrape {
         }
         let help = "Connections, messages and requests that were refused; without an app if none was named";
         family(encoder, "soundpost_refused", help, MetricType::Counter, refused.into_iter())
+    }
+
+    fn reloads(&self, encoder: &mut DescriptorEncoder<'_>) -> Result<(), fmt::Error> {
+        let reloads = &self.node.reloads;
+        let by_result = ReloadResult::ALL
+            .map(|(result, word)| (ReloadLabel { result: word }, reloads.of(result).value()));
+        let help = "Times the settings were read again";
+        family(encoder, "soundpost_reloads", help, MetricType::Counter, by_result.into_iter())?;
+        for (name, help, value) in [
+            (
+                "soundpost_config_last_reload_successful",
+                "Whether the settings were good when they were last read",
+                u64::from(reloads.is_good()),
+            ),
+            (
+                "soundpost_config_last_reload_success_timestamp_seconds",
+                "When good settings were last read, in seconds since 1970",
+                reloads.good_at(),
+            ),
+        ] {
+            gauge(encoder, name, help, value)?;
+        }
+        Ok(())
     }
 
     /// What has happened at least once, for each app and for none.
@@ -260,8 +290,8 @@ impl Scrape {
     }
 
     fn apps(&self) -> impl Iterator<Item = (&str, &[AppCounters])> {
-        let named = self.0.apps.all().iter().map(|app| (app.app.id.as_str(), app.all_counters()));
-        named.chain([("", self.0.apps.all_nobody())])
+        let named = self.apps.all().iter().map(|app| (app.app.id.as_str(), app.all_counters()));
+        named.chain([("", self.node.apps.all_nobody())])
     }
 }
 

@@ -10,21 +10,22 @@ use std::{
     time::Instant,
 };
 
+use arc_swap::ArcSwap;
 use parking_lot::Mutex;
-use soundpost_protocol::{app::App, channel::ChannelName, rate::Bucket};
+use soundpost_protocol::{
+    app::{App, AppId},
+    channel::ChannelName,
+    close::CloseReason,
+    rate::Bucket,
+};
+use tokio::sync::watch;
 
 use crate::{cache::Cache, metrics::AppCounters};
 
-/// Names an app inside this node in less space than its id.
+/// Names an app inside this node in less space than its id. Given once: an app that is removed and comes back is
+/// another, so that nothing meant for the one, which may still be on its way, reaches the other.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct AppIndex(u16);
-
-impl AppIndex {
-    /// The place of this app in lists of apps.
-    pub const fn index(self) -> usize {
-        self.0 as usize
-    }
-}
+pub struct AppIndex(u64);
 
 /// A channel of one app: apps never share one.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
@@ -53,13 +54,20 @@ impl WorkerId {
 #[derive(Debug)]
 pub struct Quota {
     open: AtomicU32,
-    max: u32,
+    max: AtomicU32,
 }
 
 impl Quota {
     /// `None`: no limit.
     pub fn new(max: Option<NonZeroU32>) -> Arc<Self> {
-        Arc::new(Self { open: AtomicU32::new(0), max: max.map_or(u32::MAX, NonZeroU32::get) })
+        let quota = Self { open: AtomicU32::new(0), max: AtomicU32::new(u32::MAX) };
+        quota.set_max(max);
+        Arc::new(quota)
+    }
+
+    /// From now on so many; who has a place keeps it. `None`: no limit.
+    pub fn set_max(&self, max: Option<NonZeroU32>) {
+        self.max.store(max.map_or(u32::MAX, NonZeroU32::get), Relaxed);
     }
 
     /// Connections that are open.
@@ -69,12 +77,13 @@ impl Quota {
 
     /// Connections there may be; `None`: no limit.
     pub fn max(&self) -> Option<u32> {
-        (self.max != u32::MAX).then_some(self.max)
+        Some(self.max.load(Relaxed)).filter(|max| *max != u32::MAX)
     }
 
     /// Counts a connection in; `None` if there are as many as there may be.
     pub fn admit(self: &Arc<Self>) -> Option<QuotaPlace> {
-        let counted = |open: u32| (open < self.max).then(|| open + 1);
+        let max = self.max.load(Relaxed);
+        let counted = |open: u32| (open < max).then(|| open + 1);
         self.open.fetch_update(Relaxed, Relaxed, counted).ok()?;
         Some(QuotaPlace(Arc::clone(self)))
     }
@@ -90,7 +99,8 @@ impl Drop for QuotaPlace {
     }
 }
 
-/// An app as this node runs it.
+/// An app as this node runs it, under the settings of one moment. What the app has beside its settings (its places,
+/// its cache, its counts) is shared by all its moments.
 #[derive(Debug)]
 pub struct RunningApp {
     /// What was configured.
@@ -101,16 +111,48 @@ pub struct RunningApp {
     pub quota: Arc<Quota>,
     /// What its cache channels keep.
     pub cache: Arc<Cache>,
-    /// What it may still ask of the HTTP API, if that is limited.
-    requests: Option<(NonZeroU32, Mutex<Bucket>)>,
-    counters: Box<[AppCounters]>,
+    /// What it may still ask of the HTTP API, once that was limited.
+    requests: Arc<Mutex<Option<Bucket>>>,
+    counters: Arc<[AppCounters]>,
 }
 
 impl RunningApp {
+    fn new(index: AppIndex, app: App, workers: usize) -> Self {
+        Self {
+            index,
+            quota: Quota::new(app.connections_max),
+            cache: Arc::new(Cache::new(app.cache_bytes_max, app.cache_ttl)),
+            requests: Arc::default(),
+            counters: (0..workers).map(|_| AppCounters::default()).collect(),
+            app: Arc::new(app),
+        }
+    }
+
+    /// The same app under other settings.
+    fn under(&self, app: App) -> Self {
+        Self {
+            app: Arc::new(app),
+            index: self.index,
+            quota: Arc::clone(&self.quota),
+            cache: Arc::clone(&self.cache),
+            requests: Arc::clone(&self.requests),
+            counters: Arc::clone(&self.counters),
+        }
+    }
+
+    /// Lets its settings hold for what all its moments share.
+    fn settle(&self, now: Instant) {
+        self.quota.set_max(self.app.connections_max);
+        self.cache.resize(self.app.cache_bytes_max, self.app.cache_ttl, now);
+    }
+
     /// Counts a request of the HTTP API; if it is one too many, gives back how many there may be a second.
     pub fn over_rate(&self) -> Option<u32> {
-        let (per_second, bucket) = self.requests.as_ref()?;
-        (!bucket.lock().take(*per_second, Instant::now())).then_some(per_second.get())
+        let per_second = self.app.requests_per_second?;
+        let now = Instant::now();
+        let mut bucket = self.requests.lock();
+        let bucket = bucket.get_or_insert_with(|| Bucket::new(per_second, now));
+        (!bucket.take(per_second, now)).then_some(per_second.get())
     }
 
     /// The counters of one worker: only that worker adds to them.
@@ -120,51 +162,148 @@ impl RunningApp {
     }
 
     /// The counters of all workers.
-    pub const fn all_counters(&self) -> &[AppCounters] {
+    pub fn all_counters(&self) -> &[AppCounters] {
         &self.counters
     }
 }
 
-/// All apps of this node.
+type ByName = HashMap<String, Arc<RunningApp>, foldhash::quality::RandomState>;
+
+/// The apps of one moment. No two share an id or a key.
+#[derive(Debug, Default)]
+pub struct AppTable {
+    all: Vec<Arc<RunningApp>>,
+    by_key: ByName,
+    by_id: ByName,
+}
+
+impl AppTable {
+    fn new(all: Vec<Arc<RunningApp>>) -> Self {
+        let by = |name: fn(&App) -> &str| {
+            all.iter().map(|running| (name(&running.app).to_owned(), Arc::clone(running))).collect()
+        };
+        Self { by_key: by(|app| app.key.as_str()), by_id: by(|app| app.id.as_str()), all }
+    }
+
+    /// Every app, in the order of configuration.
+    pub fn all(&self) -> &[Arc<RunningApp>] {
+        &self.all
+    }
+
+    /// The app that `app` is a moment of, unless it was removed since.
+    fn same(&self, app: &RunningApp) -> Option<&Arc<RunningApp>> {
+        self.by_id.get(app.app.id.as_str()).filter(|now| now.index == app.index)
+    }
+
+    /// Whether the app that `app` is a moment of was removed: then none of its connections stay.
+    pub fn has_lost(&self, app: &RunningApp) -> bool {
+        self.same(app).is_none()
+    }
+
+    /// What holds now for the connections that were let in by `app`.
+    ///
+    /// Errors: why they cannot stay: the app is gone, it has another key than the one they came with, or it is disabled.
+    pub fn successor(&self, app: &RunningApp) -> Result<&Arc<RunningApp>, CloseReason> {
+        let now = self.same(app).filter(|now| now.app.key == app.app.key).ok_or(CloseReason::UnknownApp)?;
+        if now.app.enabled { Ok(now) } else { Err(CloseReason::AppDisabled) }
+    }
+}
+
+/// What a replacement of the apps changed, by their ids.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct AppChanges {
+    /// New ones.
+    pub added: Vec<AppId>,
+    /// Those with other settings, each with the names of these.
+    pub changed: Vec<(AppId, Vec<&'static str>)>,
+    /// Those that are gone.
+    pub removed: Vec<AppId>,
+}
+
+impl AppChanges {
+    /// Whether all is as it was; the order of the apps means nothing.
+    pub const fn is_empty(&self) -> bool {
+        self.added.is_empty() && self.changed.is_empty() && self.removed.is_empty()
+    }
+}
+
+/// All apps of this node. Who looks one up takes no lock and waits for nobody, also while they are replaced.
 #[derive(Debug)]
 pub struct Apps {
-    all: Vec<Arc<RunningApp>>,
+    table: ArcSwap<AppTable>,
     /// Counts, for each worker, what happens to clients whose key or path names no app.
     nobody: Box<[AppCounters]>,
-    by_key: HashMap<String, Arc<RunningApp>, foldhash::quality::RandomState>,
-    by_id: HashMap<String, Arc<RunningApp>, foldhash::quality::RandomState>,
+    /// The index of the next new app; locked while the apps are replaced.
+    next: Mutex<u64>,
+    replaced: watch::Sender<()>,
 }
 
 impl Apps {
     /// Takes checked apps: no two share an id or a key.
     pub fn new(apps: Vec<App>, workers: usize) -> Self {
-        let all: Vec<_> = (0..)
-            .zip(apps)
-            .map(|(index, app)| {
-                let counters = (0..workers).map(|_| AppCounters::default()).collect();
-                let quota = Quota::new(app.connections_max);
-                let cache = Arc::new(Cache::new(app.cache_bytes_max, app.cache_ttl));
-                let bucket = |per_second| (per_second, Mutex::new(Bucket::new(per_second, Instant::now())));
-                let requests = app.requests_per_second.map(bucket);
-                let index = AppIndex(index);
-                Arc::new(RunningApp { app: Arc::new(app), index, quota, cache, requests, counters })
-            })
-            .collect();
-        let by = |name: fn(&App) -> &str| {
-            all.iter().map(|running| (name(&running.app).to_owned(), Arc::clone(running))).collect()
-        };
         let nobody = (0..workers).map(|_| AppCounters::default()).collect();
-        Self { nobody, by_key: by(|app| app.key.as_str()), by_id: by(|app| app.id.as_str()), all }
+        let (replaced, _) = watch::channel(());
+        let all = Self { table: ArcSwap::default(), nobody, next: Mutex::new(0), replaced };
+        all.replace(apps);
+        all
+    }
+
+    /// From now on these apps, checked as for [`Self::new`]. One with the id of one that was there is the same app: it
+    /// keeps its places, its cache and its counts. Connections are told by their workers, who hear of it by
+    /// [`Self::replacements`].
+    pub fn replace(&self, apps: Vec<App>) -> AppChanges {
+        let next = &mut *self.next.lock();
+        let before = self.table.load_full();
+        let mut changes = AppChanges::default();
+        let mut all = Vec::with_capacity(apps.len());
+        for app in apps {
+            let Some(known) = before.by_id.get(app.id.as_str()) else {
+                changes.added.push(app.id.clone());
+                all.push(Arc::new(RunningApp::new(AppIndex(*next), app, self.nobody.len())));
+                *next += 1;
+                continue;
+            };
+            let names = known.app.changes(&app);
+            if names.is_empty() {
+                all.push(Arc::clone(known));
+            } else {
+                changes.changed.push((app.id.clone(), names));
+                all.push(Arc::new(known.under(app)));
+            }
+        }
+        let after = Arc::new(AppTable::new(all));
+        let gone = before.all.iter().filter(|app| after.has_lost(app));
+        changes.removed = gone.map(|app| app.app.id.clone()).collect();
+        self.table.store(Arc::clone(&after));
+        let now = Instant::now();
+        after.all.iter().for_each(|app| app.settle(now));
+        self.replaced.send_replace(());
+        changes
+    }
+
+    /// Hears of each replacement from now on; of several at once as of one.
+    pub fn replacements(&self) -> watch::Receiver<()> {
+        self.replaced.subscribe()
+    }
+
+    /// The apps as they are now.
+    pub fn table(&self) -> Arc<AppTable> {
+        self.table.load_full()
     }
 
     /// The app clients name by this key.
-    pub fn by_key(&self, key: &str) -> Option<&Arc<RunningApp>> {
-        self.by_key.get(key)
+    pub fn by_key(&self, key: &str) -> Option<Arc<RunningApp>> {
+        self.table.load().by_key.get(key).cloned()
     }
 
     /// The app publishers name by this id.
-    pub fn by_id(&self, id: &str) -> Option<&Arc<RunningApp>> {
-        self.by_id.get(id)
+    pub fn by_id(&self, id: &str) -> Option<Arc<RunningApp>> {
+        self.table.load().by_id.get(id).cloned()
+    }
+
+    /// What holds now for a connection that was let in by `app`. Errors: those of [`AppTable::successor`].
+    pub fn successor(&self, app: &RunningApp) -> Result<Arc<RunningApp>, CloseReason> {
+        self.table.load().successor(app).cloned()
     }
 
     /// The counters of one worker for clients that name no app.
@@ -176,11 +315,6 @@ impl Apps {
     /// The counters of all workers for clients that name no app.
     pub const fn all_nobody(&self) -> &[AppCounters] {
         &self.nobody
-    }
-
-    /// Every app, in the order of configuration.
-    pub fn all(&self) -> &[Arc<RunningApp>] {
-        &self.all
     }
 }
 
@@ -205,10 +339,85 @@ mod tests {
     }
 
     #[test]
+    fn a_lowered_quota_takes_no_place_away() {
+        let quota = Quota::new(None);
+        let places: Vec<_> = (0..3).map(|_| quota.admit().unwrap()).collect();
+        quota.set_max(NonZeroU32::new(2));
+        assert!(quota.admit().is_none() && quota.open() == 3);
+        drop(places);
+        assert!(quota.admit().is_some());
+        quota.set_max(None);
+        let [_one, _two, _three] = [(); 3].map(|()| quota.admit().unwrap());
+    }
+
+    fn app(id: &str, key: &str) -> App {
+        App::new(AppId::parse(id).unwrap(), AppKey::parse(key).unwrap(), AppSecret::new("s"))
+    }
+
+    #[test]
     fn an_app_is_found_by_key_and_by_id() {
-        let app = App::new(AppId::parse("a").unwrap(), AppKey::parse("k").unwrap(), AppSecret::new("s"));
-        let apps = Apps::new(vec![app], 1);
+        let apps = Apps::new(vec![app("a", "k")], 1);
         assert!(apps.by_key("k").is_some() && apps.by_id("a").is_some());
         assert!(apps.by_key("a").is_none() && apps.by_id("k").is_none());
+    }
+
+    #[test]
+    fn an_app_keeps_what_it_has_under_new_settings() {
+        let apps = Apps::new(vec![app("a", "k"), app("b", "l")], 2);
+        let (old, other) = (apps.by_id("a").unwrap(), apps.by_id("b").unwrap());
+        old.counters(WorkerId(1)).deliveries.add(7);
+        let place = old.quota.admit().unwrap();
+        let mut changed = app("a", "k");
+        changed.connections_max = NonZeroU32::new(1);
+        let mut heard = apps.replacements();
+        let changes = apps.replace(vec![app("b", "l"), changed, app("c", "m")]);
+        assert!(heard.has_changed().unwrap());
+        heard.mark_unchanged();
+        let id = |text| AppId::parse(text).unwrap();
+        let changed = vec![(id("a"), vec!["connections_max"])];
+        assert_eq!(changes, AppChanges { added: vec![id("c")], changed, removed: vec![] });
+        let new = apps.by_key("k").unwrap();
+        assert_eq!((new.index, new.counters(WorkerId(1)).deliveries.value()), (old.index, 7));
+        assert!(new.quota.admit().is_none(), "the new limit, and the old place");
+        assert!(Arc::ptr_eq(&apps.by_id("b").unwrap(), &other), "what did not change is the same");
+        assert!(Arc::ptr_eq(&apps.successor(&old).unwrap(), &new));
+        drop(place);
+        assert!(new.quota.admit().is_some());
+    }
+
+    #[test]
+    fn who_cannot_stay_is_told_why() {
+        let apps = Apps::new(vec![app("a", "k"), app("b", "l"), app("c", "m"), app("d", "n")], 1);
+        let [a, b, c, d] = ["a", "b", "c", "d"].map(|id| apps.by_id(id).unwrap());
+        let mut disabled = app("c", "m");
+        disabled.enabled = false;
+        // The key of the one is now the other's, which does not make its connections the other's.
+        let changes = apps.replace(vec![app("b", "k"), disabled, app("d", "n")]);
+        assert_eq!(changes.removed, [AppId::parse("a").unwrap()]);
+        let fates = [&a, &b, &c, &d].map(|app| apps.successor(app).map(|_| ()));
+        let [gone, off] = [CloseReason::UnknownApp, CloseReason::AppDisabled];
+        assert_eq!(fates, [Err(gone), Err(gone), Err(off), Ok(())]);
+        assert_eq!([&a, &b].map(|app| apps.table().has_lost(app)), [true, false]);
+        apps.replace(vec![app("a", "k")]);
+        let again = apps.by_id("a").unwrap();
+        assert_ne!(again.index, a.index, "what comes back is another");
+        assert_eq!(apps.successor(&a).map(|_| ()), Err(gone));
+    }
+
+    #[test]
+    fn nothing_grows_over_ten_thousand_replacements() {
+        let apps = Apps::new(vec![app("a", "k")], 2);
+        let kept = apps.by_id("a").unwrap();
+        let removed = apps.table();
+        for round in 0..10_000 {
+            let mut changed = app("a", "k");
+            changed.connections_max = NonZeroU32::new(round);
+            apps.replace(vec![changed, app(&format!("b{round}"), &format!("l{round}"))]);
+        }
+        let table = apps.table();
+        assert_eq!((table.all.len(), table.by_id.len(), table.by_key.len()), (2, 2, 2));
+        // Held by this test and the present moment alone: no moment in between has survived.
+        assert_eq!((Arc::strong_count(&kept.quota), Arc::strong_count(&kept.counters)), (2, 2));
+        assert_eq!(Arc::strong_count(&removed), 1);
     }
 }

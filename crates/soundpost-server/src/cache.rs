@@ -38,8 +38,10 @@ pub struct KeptEvent {
     pub ttl: Duration,
 }
 
-#[derive(Debug, Default)]
+#[derive(Debug)]
 struct Shelf {
+    bytes_max: usize,
+    ttl: Duration,
     kept: HashMap<ChannelName, Kept, RandomState>,
     by_age: BTreeMap<u64, ChannelName>,
     ages: u64,
@@ -48,49 +50,56 @@ struct Shelf {
 
 /// The kept events of one app. Its lock may be taken while a channel's is held, never the other way round.
 #[derive(Debug)]
-pub struct Cache {
-    bytes_max: usize,
-    ttl: Duration,
-    shelf: Mutex<Shelf>,
-}
+pub struct Cache(Mutex<Shelf>);
 
 impl Cache {
     /// Empty. `ttl`: how long an event is kept.
     pub fn new(bytes_max: usize, ttl: Duration) -> Self {
-        Self { bytes_max, ttl, shelf: Mutex::default() }
+        let kept = HashMap::default();
+        Self(Mutex::new(Shelf { bytes_max, ttl, kept, by_age: BTreeMap::new(), ages: 0, bytes: 0 }))
+    }
+
+    /// From now on other bounds. What is kept already is not kept for longer than it was to be, nor than it would be if
+    /// it had come now; the oldest give way to less room.
+    pub fn resize(&self, bytes_max: usize, ttl: Duration, now: Instant) {
+        let mut shelf = self.0.lock();
+        if (shelf.bytes_max, shelf.ttl) == (bytes_max, ttl) {
+            return;
+        }
+        (shelf.bytes_max, shelf.ttl) = (bytes_max, ttl);
+        // The oldest still go first: all are moved alike.
+        shelf.kept.values_mut().for_each(|kept| kept.until = kept.until.min(now + ttl));
+        shelf.make_room(0);
     }
 
     /// Keeps an event instead of the one before it, forgetting the oldest of the app as far as it needs their room. One
     /// that is larger than all the room there is is not kept, and neither is the one before it, which would be wrong.
     pub fn keep(&self, channel: &ChannelName, frame: &Frame, data_bytes: usize, now: Instant) {
-        let mut shelf = self.shelf.lock();
+        let mut shelf = self.0.lock();
         shelf.forget(channel);
         shelf.sweep(now);
         let cost = cost(frame);
-        if cost > self.bytes_max {
+        if cost > shelf.bytes_max {
             return;
         }
-        while shelf.bytes > self.bytes_max - cost {
-            let Some(oldest) = shelf.by_age.values().next().cloned() else { return };
-            shelf.forget(&oldest);
-        }
+        shelf.make_room(cost);
         shelf.ages += 1;
         shelf.bytes += cost;
         let age = shelf.ages;
         shelf.by_age.insert(age, channel.clone());
-        let kept = Kept { frame: frame.clone(), data_bytes, until: now + self.ttl, age };
+        let kept = Kept { frame: frame.clone(), data_bytes, until: now + shelf.ttl, age };
         shelf.kept.insert(channel.clone(), kept);
     }
 
     /// The event a newcomer gets, if one is kept.
     pub fn frame(&self, channel: &ChannelName, now: Instant) -> Option<Frame> {
-        let shelf = self.shelf.lock();
+        let shelf = self.0.lock();
         shelf.kept.get(channel).filter(|kept| kept.until > now).map(|kept| kept.frame.clone())
     }
 
     /// The same as the HTTP API tells it.
     pub fn event(&self, channel: &ChannelName, now: Instant) -> Option<KeptEvent> {
-        let shelf = self.shelf.lock();
+        let shelf = self.0.lock();
         let kept = shelf.kept.get(channel).filter(|kept| kept.until > now)?;
         // The payload ends with the data and the brace that closes the frame.
         let payload = kept.frame.payload();
@@ -102,11 +111,19 @@ impl Cache {
 
     /// Forgets what has had its time.
     pub fn sweep(&self, now: Instant) {
-        self.shelf.lock().sweep(now);
+        self.0.lock().sweep(now);
     }
 }
 
 impl Shelf {
+    /// Forgets the oldest until there is room for `cost` more bytes, or nothing is left.
+    fn make_room(&mut self, cost: usize) {
+        while self.bytes > self.bytes_max.saturating_sub(cost) {
+            let Some(oldest) = self.by_age.values().next().cloned() else { return };
+            self.forget(&oldest);
+        }
+    }
+
     /// All of an app are kept for the same time, so the oldest goes first.
     fn sweep(&mut self, now: Instant) {
         while let Some(oldest) = self.by_age.values().next().cloned() {
@@ -156,8 +173,29 @@ mod tests {
         assert_eq!(cache.frame(&name("cache-b"), later), None);
         assert_eq!(cache.event(&name("cache-a"), start + Duration::from_secs(60)), None);
         cache.sweep(start + Duration::from_secs(60));
-        let shelf = cache.shelf.lock();
+        let shelf = cache.0.lock();
         assert_eq!((shelf.kept.len(), shelf.by_age.len(), shelf.bytes), (0, 0, 0));
+    }
+
+    #[test]
+    fn other_bounds_hold_for_what_is_kept() {
+        let start = Instant::now();
+        let second = |n| start + Duration::from_secs(n);
+        let data = format!("\"{}\"", "x".repeat(1000));
+        let cache = Cache::new(1 << 20, Duration::from_secs(60));
+        ["cache-a", "cache-b", "cache-c"].iter().for_each(|channel| keep(&cache, channel, &data, start));
+        let kept =
+            |now| ["cache-a", "cache-b", "cache-c"].map(|name_of| cache.frame(&name(name_of), now).is_some());
+        cache.resize(2 * (1002 + ENTRY_BYTES + 60), Duration::from_secs(60), second(1));
+        assert_eq!(kept(second(1)), [false, true, true], "the oldest give way");
+        cache.resize(1 << 20, Duration::from_secs(10), second(20));
+        assert_eq!([kept(second(29)), kept(second(30))], [[false, true, true], [false; 3]]);
+        keep(&cache, "cache-a", &data, second(21));
+        cache.resize(1 << 20, Duration::from_secs(100), second(22));
+        assert_eq!(kept(second(30)), [true, false, false]);
+        assert_eq!(kept(second(31)), [false; 3], "nothing is kept for longer than it was to be");
+        cache.sweep(second(31));
+        assert_eq!(cache.0.lock().bytes, 0);
     }
 
     #[test]

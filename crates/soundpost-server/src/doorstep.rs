@@ -49,13 +49,13 @@ impl Peer {
     /// The other end of an accepted socket. Who reaches a Unix socket was let in by the permissions of its file, and
     /// has no address that could be the truth instead, so it is trusted.
     pub fn accepted(node: &Node, address: Option<IpAddr>) -> Self {
-        let is_trusted = address.is_none_or(|address| node.proxies.trusted.trusts(address));
+        let is_trusted = address.is_none_or(|address| node.proxies.load().trusted.trusts(address));
         Self { address, is_tls: false, is_trusted }
     }
 
     /// Whether a PROXY header must come first.
-    pub const fn owes_header(self, node: &Node) -> bool {
-        node.proxies.protocol && self.is_trusted
+    pub fn owes_header(self, node: &Node) -> bool {
+        self.is_trusted && node.proxies.load().protocol
     }
 
     /// The same after a header.

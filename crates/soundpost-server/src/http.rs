@@ -251,10 +251,12 @@ fn upgrade(
     tokio::task::spawn_local(async move {
         let Ok(websocket) = upgraded.await else { return };
         let Ok(parts) = websocket.into_inner().into_inner().downcast::<Watched>() else { return };
-        // A drain that has begun meanwhile has not seen this client, so it must not be let in any more.
+        // A drain that has begun meanwhile has not seen this client, so it must not be let in any more; nor has a
+        // reload, which may have changed its app.
         let admitted = match admitted {
             Ok(_) if door.node.is_draining() => Err(CloseReason::OverCapacity),
-            admitted => admitted,
+            Ok(Admitted { app, quota }) => door.node.apps.successor(&app).map(|app| Admitted { app, quota }),
+            refused @ Err(_) => refused,
         };
         let opened = Opened { stream: parts.io.io.into_inner(), early: parts.read_buf.to_vec(), admitted };
         if let Some(reading) = socket::open::<Pusher>(&door.sockets, opened) {
@@ -276,7 +278,7 @@ fn client_of(node: &Node, peer: Peer, headers: &HeaderMap) -> Peer {
     // What is no text is no address either.
     let values = |name| headers.get_all(name).iter().map(|value| value.to_str().unwrap_or_default());
     let (addresses, protocols) = (values("x-forwarded-for"), values("x-forwarded-proto"));
-    let forwarded = Forwarded::read(&node.proxies.trusted, addresses, protocols);
+    let forwarded = Forwarded::read(&node.proxies.load().trusted, addresses, protocols);
     Peer {
         address: forwarded.address.or(peer.address),
         is_tls: forwarded.is_tls.unwrap_or(peer.is_tls),
@@ -304,7 +306,7 @@ fn admit(
     let app = key.and_then(|key| node.apps.by_key(key));
     let admitted = match key {
         None => Err(CloseReason::UnknownPath),
-        Some(_) => check(node, app, client, request),
+        Some(_) => check(node, app.as_ref(), client, request),
     };
     admitted.inspect_err(|reason| {
         debug!(
@@ -313,7 +315,7 @@ fn admit(
             reason = reason.word(),
             "connection refused"
         );
-        let counters = app.map_or_else(|| node.apps.nobody(worker), |app| app.counters(worker));
+        let counters = app.as_ref().map_or_else(|| node.apps.nobody(worker), |app| app.counters(worker));
         counters.refused(*reason).add(1);
     })
 }

@@ -21,6 +21,7 @@ pub mod metrics;
 pub mod node;
 mod process;
 pub mod proxy;
+pub mod reload;
 pub mod server;
 pub mod socket;
 pub mod worker;

@@ -1,6 +1,6 @@
 //! Counters: each has one writer, the worker that owns it, and is summed when somebody asks.
 
-use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
 
 use soundpost_protocol::{close::CloseReason, connection::Refused};
 
@@ -50,6 +50,63 @@ impl ClientEventResult {
     /// Every result with the word of its label.
     pub const ALL: [(Self, &'static str); 2] =
         [(Self::Accepted, "accepted"), (Self::Unavailable, "unavailable")];
+}
+
+/// How a reload of the settings ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ReloadResult {
+    /// Something has changed.
+    Applied,
+    /// Nothing has, or only what needs a new start.
+    Unchanged,
+    /// They cannot hold, and the ones before stay.
+    Refused,
+}
+
+impl ReloadResult {
+    /// Every result with the word of its label.
+    pub const ALL: [(Self, &'static str); 3] =
+        [(Self::Applied, "applied"), (Self::Unchanged, "unchanged"), (Self::Refused, "refused")];
+}
+
+/// The reloads of a node. Only the task that carries them out adds to them.
+#[derive(Debug)]
+pub struct Reloads {
+    by_result: [Count; ReloadResult::ALL.len()],
+    is_good: AtomicBool,
+    good_at: AtomicU64,
+}
+
+impl Reloads {
+    /// None yet: the start has just read good settings. `now` is in seconds since 1970.
+    pub fn new(now: u64) -> Self {
+        Self { by_result: Default::default(), is_good: AtomicBool::new(true), good_at: AtomicU64::new(now) }
+    }
+
+    /// Counts one that has just ended.
+    pub fn count(&self, result: ReloadResult, now: u64) {
+        self.of(result).add(1);
+        let is_good = result != ReloadResult::Refused;
+        self.is_good.store(is_good, Relaxed);
+        if is_good {
+            self.good_at.store(now, Relaxed);
+        }
+    }
+
+    /// How many ended so.
+    pub fn of(&self, result: ReloadResult) -> &Count {
+        nth(&self.by_result, result as usize)
+    }
+
+    /// Whether the settings could hold when they were last read.
+    pub fn is_good(&self) -> bool {
+        self.is_good.load(Relaxed)
+    }
+
+    /// When settings were last read that could hold, in seconds since 1970.
+    pub fn good_at(&self) -> u64 {
+        self.good_at.load(Relaxed)
+    }
 }
 
 /// One app's counters on one worker, on cache lines of their own.

@@ -6,16 +6,19 @@ use std::{
         Arc,
         atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering::Relaxed},
     },
-    time::{Instant, SystemTime, UNIX_EPOCH},
+    time::{Duration, Instant, SystemTime, UNIX_EPOCH},
 };
 
+use arc_swap::ArcSwap;
 use tracing::debug;
 
 use crate::{
     adapter::{Adapter, Local},
-    addresses::{AddressPlace, AddressRefusal, Addresses},
+    addresses::{AddressLimits, AddressPlace, AddressRefusal, Addresses},
     apps::{Apps, Quota},
+    config::Settings,
     delivery::{Delivery, Queued},
+    metrics::Reloads,
     proxy::Proxies,
 };
 
@@ -37,14 +40,18 @@ pub struct Node {
     pub quota: Arc<Quota>,
     /// What stands before every route: empty, or `/prefix`.
     pub path_prefix: String,
-    /// The largest body of a request; `None`: as much as the app's limits can need.
-    pub request_bytes_max: Option<usize>,
+    /// Connections of each address, where that is limited.
+    pub addresses: Arc<Addresses>,
+    /// The largest body of a request; 0: as much as the app's limits can need.
+    request_bytes_max: AtomicUsize,
+    /// The time over which a stopping node spreads its goodbyes, milliseconds.
+    drain_milliseconds: AtomicU64,
+    /// How often the settings were read again.
+    pub reloads: Reloads,
     /// The node is about to stop.
     pub draining: AtomicBool,
-    /// Connections by address; nothing where no address is limited.
-    pub addresses: Option<Arc<Addresses>>,
     /// What may stand in front of the node.
-    pub proxies: Proxies,
+    pub proxies: ArcSwap<Proxies>,
     /// Connections refused because of their address.
     pub refused_addresses: AtomicU64,
     /// Connections of trusted proxies that did not begin with a PROXY header.
@@ -65,15 +72,40 @@ impl Node {
             queued,
             quota,
             path_prefix: String::new(),
-            request_bytes_max: None,
+            addresses: Addresses::new(AddressLimits::default()),
+            request_bytes_max: AtomicUsize::new(0),
+            drain_milliseconds: AtomicU64::new(0),
+            reloads: Reloads::new(unix_seconds()),
             draining: AtomicBool::new(false),
-            addresses: None,
-            proxies: Proxies::default(),
+            proxies: ArcSwap::default(),
             refused_addresses: AtomicU64::new(0),
             refused_headers: AtomicU64::new(0),
             body_bytes: AtomicUsize::new(0),
             requests: AtomicUsize::new(0),
         }
+    }
+
+    /// Lets these settings hold from now on: the part of them that can change while the node runs, its apps aside.
+    pub fn settle(&self, settings: &Settings) {
+        let server = &settings.server;
+        self.quota.set_max(server.connections_max);
+        self.addresses.set_limits(server.address_limits);
+        self.proxies.store(Arc::new(server.proxies.clone()));
+        self.queued.set_connection_bytes_max(server.queue_bytes_max);
+        self.request_bytes_max.store(server.request_bytes_max.unwrap_or(0), Relaxed);
+        // Nobody waits for a development server, least of all the person who has just pressed Ctrl-C.
+        let drain = if settings.development_app { Duration::ZERO } else { server.drain };
+        self.drain_milliseconds.store(u64::try_from(drain.as_millis()).unwrap_or(u64::MAX), Relaxed);
+    }
+
+    /// The largest body of a request; `None`: as much as the app's limits can need.
+    pub fn request_bytes_max(&self) -> Option<usize> {
+        Some(self.request_bytes_max.load(Relaxed)).filter(|bytes| *bytes > 0)
+    }
+
+    /// The time over which a stopping node spreads its goodbyes.
+    pub fn drain_window(&self) -> Duration {
+        Duration::from_millis(self.drain_milliseconds.load(Relaxed))
     }
 
     /// Whether the node is about to stop.
@@ -86,9 +118,8 @@ impl Node {
     ///
     /// Errors: the address has too many; that is counted and logged.
     pub fn admit_address(&self, address: Option<IpAddr>) -> Result<Option<AddressPlace>, AddressRefusal> {
-        let Some((addresses, address)) = self.addresses.as_ref().zip(address) else { return Ok(None) };
-        let admitted = addresses.admit(address, Instant::now());
-        admitted.map(Some).inspect_err(|refusal| {
+        let Some(address) = address else { return Ok(None) };
+        self.addresses.admit(address, Instant::now()).inspect_err(|refusal| {
             debug!(%address, ?refusal, "connection refused");
             self.refused_addresses.fetch_add(1, Relaxed);
         })

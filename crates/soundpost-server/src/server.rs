@@ -19,7 +19,6 @@ use tracing::{debug, info, warn};
 pub use crate::listen::StartError;
 use crate::{
     accept::{Acceptor, Reserve},
-    addresses::Addresses,
     admin,
     apps::{Apps, Quota, WORKERS_MAX, WorkerId},
     config::Settings,
@@ -28,6 +27,7 @@ use crate::{
     listen::{Listener, SocketFile, listen, listen_admin},
     memory,
     node::Node,
+    reload::{Reload, Reloader},
     worker::Worker,
 };
 
@@ -54,8 +54,10 @@ pub struct Server {
     admin: Option<TcpListener>,
     addresses: Vec<SocketAddr>,
     unix: Option<(PathBuf, SocketFile)>,
-    drain_window: Duration,
     reserve: Arc<Reserve>,
+    settings: Settings,
+    /// Nothing where nobody can ask for a reload.
+    reload: Option<Reload>,
 }
 
 impl Server {
@@ -79,15 +81,13 @@ impl Server {
         let node_bytes_max = memory::limit().map_or(usize::MAX, |bytes| bytes / 4);
         let delivery = Arc::new(Delivery::new(workers, NodeId(random()?)));
         let mut node = Node::new(
-            Apps::new(settings.apps, workers),
+            Apps::new(settings.apps.clone(), workers),
             delivery,
             Queued::new(workers, server.queue_bytes_max, node_bytes_max),
             Quota::new(server.connections_max),
         );
         node.path_prefix.clone_from(&server.path);
-        node.request_bytes_max = server.request_bytes_max;
-        node.addresses = Addresses::new(server.address_limits);
-        node.proxies.clone_from(&server.proxies);
+        node.settle(&settings);
         let node = Arc::new(node);
         let start = |id| Worker::start(WorkerId(id), Arc::clone(&node));
         let workers = (0..=u8::MAX).take(workers).map(start).collect::<io::Result<_>>()?;
@@ -98,10 +98,16 @@ impl Server {
             admin,
             addresses,
             unix,
-            // Nobody waits for a development server, least of all the person who has just pressed Ctrl-C.
-            drain_window: if settings.development_app { Duration::ZERO } else { server.drain },
             reserve: Arc::new(Reserve::default()),
+            settings,
+            reload: None,
         })
+    }
+
+    /// From when it [runs](Self::run), the server reads its settings again whenever it is asked to, or their files change.
+    #[must_use]
+    pub fn reloading(self, reload: Reload) -> Self {
+        Self { reload: Some(reload), ..self }
     }
 
     /// Where clients and publishers connect by TCP.
@@ -141,13 +147,16 @@ impl Server {
         if let Some(admin) = self.admin.take() {
             tasks.spawn(admin::serve(admin, Arc::clone(&self.node)));
         }
+        if let Some(reload) = self.reload.take() {
+            tasks.spawn(Reloader::new(Arc::clone(&self.node), self.settings.clone(), reload).run());
+        }
         tokio::select! {
             () = asked(&mut stop, 1) => {}
             () = drain::worker_died(&self.workers) => return Err(Died::Worker),
             _ = tasks.join_next() => return Err(Died::Task),
         }
         tokio::select! {
-            () = drain::drain(&self.node, &self.workers, self.drain_window) => {}
+            () = drain::drain(&self.node, &self.workers, self.node.drain_window()) => {}
             () = asked(&mut stop, 2) => info!("stopping at once"),
             () = drain::worker_died(&self.workers) => return Err(Died::Worker),
             _ = tasks.join_next() => return Err(Died::Task),
@@ -168,7 +177,7 @@ async fn keep_time(node: Arc<Node>) {
             () = ticker.sooner() => {}
             _ = sweep.tick() => {
                 let now = std::time::Instant::now();
-                node.apps.all().iter().for_each(|app| app.cache.sweep(now));
+                node.apps.table().all().iter().for_each(|app| app.cache.sweep(now));
             },
         }
         let now = std::time::Instant::now();

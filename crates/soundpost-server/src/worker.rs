@@ -1,7 +1,7 @@
 //! A worker: one thread that serves its connections from the first byte to the last.
 //!
 //! What runs on it: a task that takes in sockets, one that carries out the inbox, one that turns the wheel of deadlines,
-//! one for each connection, and for a moment those of a handshake and of a drain.
+//! one that passes changed apps on, one for each connection, and for a moment those of a handshake and of a drain.
 
 use std::{
     any::Any,
@@ -20,7 +20,7 @@ use std::{
 use soundpost_protocol::close::CloseReason;
 use tokio::{
     net::TcpStream,
-    sync::mpsc,
+    sync::{mpsc, watch},
     task::{LocalSet, spawn_local, yield_now},
     time::{MissedTickBehavior, interval},
 };
@@ -41,6 +41,10 @@ const HANDED_OVER_MAX: usize = 1024;
 
 /// While a node drains, its connections are told to leave in steps of this length.
 const DRAIN_STEP: Duration = Duration::from_millis(50);
+
+/// After the apps were replaced, so many connections are looked at before others get their turn; one that is sent away
+/// counts for several.
+const ADOPTION_SLICE: usize = 1024;
 
 /// What the main thread tells a worker.
 #[derive(Debug)]
@@ -102,12 +106,14 @@ async fn run(id: WorkerId, node: Arc<Node>, mut orders: mpsc::Receiver<Order>) {
     let door = Rc::new(Door { node: Arc::clone(&node), sockets: Rc::clone(&sockets), worker: id });
     let mut deliverer = spawn_local(deliver(Rc::clone(&sockets), Arc::clone(&node), id));
     let mut timekeeper = spawn_local(keep_time(Rc::clone(&sockets)));
+    let mut adopter = spawn_local(adopt(Rc::clone(&sockets), Arc::clone(&node), node.apps.replacements()));
     loop {
-        // Neither task ends by itself; without one of them this worker would only seem to live, so it ends as well.
+        // None of these tasks ends by itself; without one of them this worker would only seem to live, so it ends as well.
         let order = tokio::select! {
             order = orders.recv() => order,
             _ = &mut deliverer => return,
             _ = &mut timekeeper => return,
+            _ = &mut adopter => return,
         };
         match order {
             Some(Order::Serve(stream, peer, held)) => match TcpStream::from_std(stream) {
@@ -199,6 +205,28 @@ async fn keep_time(sockets: Rc<Sockets>) {
         for names in due.chunks(256) {
             for name in names {
                 socket::tick(&mut sockets.hub.borrow_mut(), *name, now);
+            }
+            yield_now().await;
+        }
+    }
+}
+
+/// Brings the connections up to date whenever the apps were replaced. Who is seated later has the newest already.
+async fn adopt(sockets: Rc<Sockets>, node: Arc<Node>, mut replaced: watch::Receiver<()>) {
+    // The node holds the sender, so this comes back only with news.
+    while replaced.changed().await.is_ok() {
+        let names = sockets.hub.borrow().names();
+        let mut names = names.into_iter();
+        let mut is_done = false;
+        while !is_done {
+            // The newest for each slice: nobody is sent away for what was taken back meanwhile.
+            let apps = node.apps.table();
+            let mut spent = 0;
+            while spent < ADOPTION_SLICE && !is_done {
+                match names.next() {
+                    Some(name) => spent += sockets.hub.borrow_mut().adopt(name, &apps),
+                    None => is_done = true,
+                }
             }
             yield_now().await;
         }

@@ -3,7 +3,7 @@
 use std::io::{self, IsTerminal};
 
 use soundpost_server::config::{LogFormat, LogSettings};
-use tracing_subscriber::{EnvFilter, layer::SubscriberExt, util::SubscriberInitExt};
+use tracing_subscriber::{EnvFilter, Registry, layer::SubscriberExt, reload, util::SubscriberInitExt};
 
 /// The target of one line for every frame in and out.
 const FRAMES: &str = "soundpost::frames";
@@ -20,9 +20,21 @@ impl std::fmt::Display for LogError {
 
 impl std::error::Error for LogError {}
 
+/// What is logged, while it is.
+#[derive(Clone, Debug)]
+pub(crate) struct Logs(reload::Handle<EnvFilter, Registry>);
+
+impl Logs {
+    /// From now on logs what other settings say; the form of a line stays. Errors: the filter cannot be read; then what
+    /// was logged before still is.
+    pub(crate) fn follow(&self, settings: &LogSettings) -> Result<(), LogError> {
+        self.0.reload(filter(settings)?).map_err(|error| LogError(error.to_string()))
+    }
+}
+
 /// Starts logging for the whole process. Errors: the filter cannot be read, or logging has started before.
-pub(crate) fn start(settings: &LogSettings) -> Result<(), LogError> {
-    let filter = EnvFilter::try_new(directives(settings)).map_err(|error| LogError(error.to_string()))?;
+pub(crate) fn start(settings: &LogSettings) -> Result<Logs, LogError> {
+    let (filter, handle) = reload::Layer::new(filter(settings)?);
     let registry = tracing_subscriber::registry().with(filter);
     let started = match settings.format {
         LogFormat::Human => {
@@ -35,7 +47,12 @@ pub(crate) fn start(settings: &LogSettings) -> Result<(), LogError> {
             registry.with(lines).try_init()
         }
     };
-    started.map_err(|error| LogError(error.to_string()))
+    started.map_err(|error| LogError(error.to_string()))?;
+    Ok(Logs(handle))
+}
+
+fn filter(settings: &LogSettings) -> Result<EnvFilter, LogError> {
+    EnvFilter::try_new(directives(settings)).map_err(|error| LogError(error.to_string()))
 }
 
 /// `SOUNDPOST_LOG`, else what matters; with `--debug` every frame beside it.

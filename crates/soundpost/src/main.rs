@@ -10,12 +10,17 @@ mod serve;
 use std::{
     env,
     io::{self, IsTerminal, Write},
-    path::Path,
+    path::PathBuf,
     process::ExitCode,
+    sync::Arc,
 };
 
 use clap::Parser;
-use soundpost_server::config::{NoteLevel, Settings};
+use soundpost_server::{
+    config::{Files, Invocation, LogSettings, NoteLevel, Settings},
+    reload::Reload,
+};
+use tokio::sync::Notify;
 
 use arguments::{Arguments, Command};
 use notify::Notifier;
@@ -40,8 +45,11 @@ fn main() -> ExitCode {
 fn run(arguments: &Arguments) -> Result<(), Box<dyn std::error::Error>> {
     // What is not Unicode cannot be one of ours.
     let environment = env::vars_os()
-        .filter_map(|(name, value)| Some((name.into_string().ok()?, value.into_string().ok()?)));
-    let settings = Settings::load(&arguments.flags(), environment, Path::new(""))?;
+        .filter_map(|(name, value)| Some((name.into_string().ok()?, value.into_string().ok()?)))
+        .collect();
+    let invocation = Invocation { flags: arguments.flags(), environment, dir: PathBuf::new() };
+    let (files, settings) = invocation.load();
+    let settings = settings?;
     match &arguments.command {
         Some(Command::Check(_)) => {
             let text = banner::checked(&settings);
@@ -53,12 +61,12 @@ fn run(arguments: &Arguments) -> Result<(), Box<dyn std::error::Error>> {
             writeln!(io::stdout().lock(), "alive: http://{address}/up")?;
             Ok(())
         }
-        Some(Command::Start(_)) | None => start(settings),
+        Some(Command::Start(_)) | None => start(settings, invocation, files),
     }
 }
 
-fn start(settings: Settings) -> Result<(), Box<dyn std::error::Error>> {
-    logs::start(&settings.log)?;
+fn start(settings: Settings, invocation: Invocation, files: Files) -> Result<(), Box<dyn std::error::Error>> {
+    let logs = logs::start(&settings.log)?;
     for note in &settings.notes {
         match note.level {
             NoteLevel::Info => tracing::info!("{}", note.text),
@@ -67,8 +75,11 @@ fn start(settings: Settings) -> Result<(), Box<dyn std::error::Error>> {
     }
     let shown = settings.clone();
     let notifier = Notifier::new(env::var_os("NOTIFY_SOCKET"));
-    serve::serve(settings, &notifier, |addresses, admin| {
-        let text = banner::banner(&shown, addresses, admin, files());
+    let follow_log = move |settings: &LogSettings| logs.follow(settings).map_err(|error| error.to_string());
+    let reload =
+        Reload { invocation, files, asked: Arc::new(Notify::new()), follow_log: Box::new(follow_log) };
+    serve::serve(settings, reload, &notifier, |addresses, admin| {
+        let text = banner::banner(&shown, addresses, admin, files_max());
         let text =
             if shown.log.colours && io::stdout().is_terminal() { banner::coloured(&text) } else { text };
         let mut stdout = io::stdout().lock();
@@ -78,6 +89,6 @@ fn start(settings: Settings) -> Result<(), Box<dyn std::error::Error>> {
 }
 
 /// How many files this process may hold open; every connection is one.
-fn files() -> Option<u64> {
+fn files_max() -> Option<u64> {
     rlimit::Resource::NOFILE.get_soft().ok().filter(|files| *files != rlimit::INFINITY)
 }

@@ -41,8 +41,9 @@ pub(super) async fn read(node: &Arc<Node>, app: &App, body: &mut Incoming) -> Re
 
 async fn read_all(node: &Arc<Node>, app: &App, body: &mut Incoming) -> Result<Bytes, ApiError> {
     let by_data = BYTES_FOR_EACH_DATA_BYTE * app.limits.event_data_bytes_max + BYTES_BESIDE_DATA;
-    let bytes_max = node.request_bytes_max.unwrap_or(by_data);
-    let setting = if node.request_bytes_max.is_some() { "request_bytes_max" } else { "event_data_bytes_max" };
+    let of_node = node.request_bytes_max();
+    let bytes_max = of_node.unwrap_or(by_data);
+    let setting = if of_node.is_some() { "request_bytes_max" } else { "event_data_bytes_max" };
     let too_large = |bytes: Option<u64>| ApiError::BodyTooLarge { bytes, bytes_max, setting };
     let announced = body.size_hint().exact();
     if announced.is_some_and(|bytes| bytes > bytes_max as u64) {

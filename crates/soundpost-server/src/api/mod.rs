@@ -95,6 +95,7 @@ async fn answer(
     if let Some((id, rest)) = path.strip_prefix("/apps/").and_then(|path| path.split_once('/')) {
         let Some(app) = node.apps.by_id(id) else { return refuse(&ApiError::unknown_app(id)) };
         let Some(route) = Route::of(rest) else { return refuse(&ApiError::UnknownPath) };
+        let app = &*app;
         let answered = serve(node, app, route, head, body).await;
         if matches!(answered, Err(ApiError::RateLimit { .. })) {
             app.counters(worker).refused_requests.add(1);

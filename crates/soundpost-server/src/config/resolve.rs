@@ -52,7 +52,6 @@ impl TryFrom<Layered> for Settings {
         let workers = server.size("workers", file.workers.as_ref(), 0, 0..=256)?;
         let defaults = ServerSettings::default();
         let queue = queue_bytes_default(&apps);
-        let formats = [("human", LogFormat::Human), ("json", LogFormat::Json)];
         Ok(Self {
             server: ServerSettings {
                 listen,
@@ -88,15 +87,20 @@ impl TryFrom<Layered> for Settings {
             },
             apps,
             development_app,
-            log: LogSettings {
-                format: server.word("log_format", file.log_format.as_ref(), LogFormat::Human, &formats)?,
-                debug: server.boolean("debug", file.debug.as_ref(), false)?,
-                filter: None,
-                colours: true,
-            },
+            log: log(server, file)?,
             notes,
         })
     }
+}
+
+fn log(server: Table<'_>, file: &ServerFile) -> Result<LogSettings, ConfigError> {
+    let formats = [("human", LogFormat::Human), ("json", LogFormat::Json)];
+    Ok(LogSettings {
+        format: server.word("log_format", file.log_format.as_ref(), LogFormat::Human, &formats)?,
+        debug: server.boolean("debug", file.debug.as_ref(), false)?,
+        filter: None,
+        colours: true,
+    })
 }
 
 fn admin(layered: &Layered) -> Result<AdminSettings, ConfigError> {

@@ -1,6 +1,7 @@
 //! A worker's hub: its connections, the channels they are on, and their deadlines. One thread owns it, so delivering
 //! takes no lock; what other workers must know goes through the directory.
 
+mod adopt;
 mod channels;
 mod deadlines;
 mod lobby;
@@ -258,7 +259,7 @@ impl Hub {
         let Some(seat) = self.seats.get_mut(name).filter(|seat| !seat.is_closing()) else { return };
         // What the batch under way holds for it would come after the close frame.
         seat.lane = Lane::EMPTY;
-        self.leave_all(name);
+        self.leave_all(name, false);
         self.count_closed(name, reason);
         if reason.has_error_frame() {
             self.send(name, &server_frame::closing(reason));
@@ -300,7 +301,7 @@ impl Hub {
     }
 
     fn part(&mut self, name: ConnectionRef, reason: CloseReason) -> Option<Seat> {
-        self.leave_all(name);
+        self.leave_all(name, false);
         self.count_closed(name, reason);
         let seat = self.seats.remove(name)?;
         self.delivery.seats.fetch_sub(1, Relaxed);

@@ -59,6 +59,8 @@ pub struct Company<'a> {
 pub struct Leaving<'a> {
     /// Who leaves, on presence channels.
     pub user_id: Option<&'a UserId>,
+    /// Nobody need be told of anything: none of the others stay either.
+    pub is_quiet: bool,
     /// How long the others are not told, in case the user comes back.
     pub hold: Duration,
     /// The others are told how many they are now.
@@ -183,9 +185,9 @@ impl Delivery {
         let Some(channel) = shard.get_mut(key) else { return };
         channel.subtract(joiner.worker);
         if let Some(user_id) = leaving.user_id {
-            self.leave_roster(joiner, channel, user_id, leaving.hold, wakes);
+            self.leave_roster(joiner, channel, user_id, leaving, wakes);
         }
-        if leaving.tells_count {
+        if leaving.tells_count && !leaving.is_quiet {
             self.tell_count(channel, wakes);
         }
         shard.remove_if_vacated(key);
@@ -196,12 +198,13 @@ impl Delivery {
         joiner: Joiner,
         channel: &mut Channel,
         user_id: &UserId,
-        hold: Duration,
+        leaving: &Leaving<'_>,
         wakes: &mut Wakes<'_>,
     ) {
         let Some(presence) = channel.presence.as_deref_mut() else { return };
         let Presence { roster, version, held, .. } = presence;
-        if !hold.is_zero() && roster.is_last(joiner.socket_id, user_id) {
+        let hold = leaving.hold;
+        if !leaving.is_quiet && !hold.is_zero() && roster.is_last(joiner.socket_id, user_id) {
             let removal = Due::Removed(Arc::clone(&channel.key), user_id.clone());
             let removal = self.ticker.put_off(Instant::now() + hold, removal);
             held.insert(user_id.clone(), (joiner.socket_id, removal));
@@ -211,7 +214,7 @@ impl Delivery {
         // Whoever stays may now be described by another connection.
         *version += 1;
         let version = *version;
-        if has_left {
+        if has_left && !leaving.is_quiet {
             let frame = server_frame::member_removed(&channel.key.name, user_id);
             self.notify(channel, &frame, version, Urgency::Leave, wakes);
         }

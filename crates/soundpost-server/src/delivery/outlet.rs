@@ -25,7 +25,7 @@ const SLICES: usize = 64;
 pub struct Queued {
     by_worker: Box<[AtomicUsize]>,
     /// Of one connection, behind the frame that is on its way.
-    pub connection_bytes_max: usize,
+    connection_bytes_max: AtomicUsize,
     /// Of all connections of the node.
     pub node_bytes_max: usize,
 }
@@ -34,7 +34,13 @@ impl Queued {
     /// Nothing queued on any of `workers` workers.
     pub fn new(workers: usize, connection_bytes_max: usize, node_bytes_max: usize) -> Arc<Self> {
         let by_worker = (0..workers).map(|_| AtomicUsize::new(0)).collect();
+        let connection_bytes_max = AtomicUsize::new(connection_bytes_max);
         Arc::new(Self { by_worker, connection_bytes_max, node_bytes_max })
+    }
+
+    /// From now on another bound of one connection's queue, for what is queued next.
+    pub fn set_connection_bytes_max(&self, bytes: usize) {
+        self.connection_bytes_max.store(bytes, Relaxed);
     }
 
     /// Bytes in all queues of the node.
@@ -241,7 +247,7 @@ impl Outlet {
         }
         // The frame on its way does not count, however large it is: nobody is cut for the size of a roster.
         let behind_first = queue.bytes - queue.frames.front().map_or(0, Bytes::len);
-        if behind_first > queues.all.connection_bytes_max {
+        if behind_first > queues.all.connection_bytes_max.load(Relaxed) {
             Sent::Overflow
         } else if was_blocked {
             Sent::Behind

@@ -188,7 +188,7 @@ mod tests {
 
     fn key(name: &str) -> Arc<ChannelKey> {
         let app = App::new(AppId::parse("a").unwrap(), AppKey::parse("k").unwrap(), AppSecret::new("s"));
-        let app = Apps::new(vec![app], 1).all()[0].index;
+        let app = Apps::new(vec![app], 1).by_id("a").unwrap().index;
         Arc::new(ChannelKey { app, name: ChannelName::parse(name, &Limits::default()).unwrap() })
     }
 

@@ -37,7 +37,7 @@ struct Stage {
 impl Stage {
     fn new() -> Self {
         let app = App::new(AppId::parse("a").unwrap(), AppKey::parse("k").unwrap(), AppSecret::new("s"));
-        let app = Apps::new(vec![app], 1).all()[0].index;
+        let app = Apps::new(vec![app], 1).by_id("a").unwrap().index;
         let delivery = Delivery::new(2, NodeId(1));
         let cache = Arc::new(Cache::new(10_000, Duration::from_secs(60)));
         Self { delivery, app, cache, tells_count: false, hold: Duration::ZERO, members_max: None }
@@ -68,8 +68,13 @@ impl Stage {
     }
 
     fn leave(&self, n: u32, channel: &str, user: Option<&str>) {
+        self.leave_as(n, channel, user, false);
+    }
+
+    fn leave_as(&self, n: u32, channel: &str, user: Option<&str>, is_quiet: bool) {
         let user_id = user.map(UserId::from_text);
-        let leaving = Leaving { user_id: user_id.as_ref(), hold: self.hold, tells_count: self.tells_count };
+        let Self { hold, tells_count, .. } = *self;
+        let leaving = Leaving { user_id: user_id.as_ref(), is_quiet, hold, tells_count };
         self.delivery.leave(Self::joiner(n), &self.key(channel), &leaving, &mut self.delivery.wakes());
     }
 
@@ -176,6 +181,26 @@ fn many_subscribers_hear_the_count_now_and_then_and_always_the_last() {
     stage.leave(2, "orders", None);
     stage.pass(20);
     assert_eq!(counts(stage.take(0)).last().unwrap(), "108");
+}
+
+#[test]
+fn who_leaves_quietly_leaves_at_once_and_nobody_is_told() {
+    let stage = Stage { tells_count: true, hold: Duration::from_secs(3), ..Stage::new() };
+    for n in 0..3 {
+        stage.join(n, "presence-r", Some(&format!("user-{n}"))).unwrap();
+        stage.join(n, "orders", None).unwrap();
+    }
+    drop([0, 1].map(|worker| stage.take(worker)));
+    for n in 0..3 {
+        stage.leave_as(n, "presence-r", Some(&format!("user-{n}")), true);
+        stage.leave_as(n, "orders", None, true);
+    }
+    assert_eq!([stage.take(0), stage.take(1)], [[""; 0]; 2]);
+    assert_eq!(
+        ["presence-r", "orders"].map(|name| stage.delivery.directory.counts(&stage.key(name))),
+        [None; 2]
+    );
+    assert!(stage.delivery.ticker.next().is_none(), "nothing is put off either");
 }
 
 #[test]

@@ -114,7 +114,7 @@ fn a_panic_ends_the_connection_it_happened_in_and_frees_its_places() {
     assert_eq!(unlucky.hear(), "close 1011");
     neighbour.say(r#"{"event":"pusher:ping"}"#);
     assert!(neighbour.hear().contains("pusher:pong"));
-    let app = &stage.node.apps.all()[0];
+    let app = stage.node.apps.table().all()[0].clone();
     assert_eq!(app.quota.open(), 1);
     let key = crate::apps::ChannelKey {
         app: app.index,

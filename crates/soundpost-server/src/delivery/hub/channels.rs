@@ -67,10 +67,11 @@ impl Hub {
         let Some((app, joiner)) = self.joiner(name) else { return };
         let key = ChannelKey { app: app.index, name: channel };
         let delivery = Arc::clone(&self.delivery);
-        self.leave_channel(name, joiner, &app, &key, member, &mut delivery.wakes());
+        self.leave_channel((name, joiner), &app, &key, member, false, &mut delivery.wakes());
     }
 
-    pub(super) fn leave_all(&mut self, name: ConnectionRef) {
+    /// Takes the connection off every channel, and its user off the node. `quietly`: nobody is told.
+    pub(super) fn leave_all(&mut self, name: ConnectionRef, quietly: bool) {
         let Some((app, joiner)) = self.joiner(name) else { return };
         let Some(connection) = self.seats.get_mut(name).and_then(|seat| seat.connection.as_mut()) else {
             return;
@@ -83,17 +84,17 @@ impl Hub {
         let mut wakes = delivery.wakes();
         for (channel, member) in held {
             let key = ChannelKey { app: app.index, name: channel };
-            self.leave_channel(name, joiner, &app, &key, member.as_deref(), &mut wakes);
+            self.leave_channel((name, joiner), &app, &key, member.as_deref(), quietly, &mut wakes);
         }
     }
 
     fn leave_channel(
         &mut self,
-        name: ConnectionRef,
-        joiner: Joiner,
+        (name, joiner): (ConnectionRef, Joiner),
         app: &RunningApp,
         key: &ChannelKey,
         member: Option<&Member>,
+        is_quiet: bool,
         wakes: &mut Wakes<'_>,
     ) {
         if let Some(seat) = self.seats.get_mut(name) {
@@ -110,7 +111,7 @@ impl Hub {
         }
         let user_id = member.map(|member| &member.user_id);
         let hold = app.app.presence_leave_hold;
-        let leaving = Leaving { user_id, hold, tells_count: app.app.subscription_count };
+        let leaving = Leaving { user_id, is_quiet, hold, tells_count: app.app.subscription_count };
         self.delivery.leave(joiner, key, &leaving, wakes);
         if let Some(user_id) = user_id {
             let user = UserKey { app: app.index, id: user_id.clone() };

@@ -113,7 +113,7 @@ impl TestServer {
     /// Waits until so many connections of all apps are open, which shows that every other has given its place back.
     pub(crate) fn await_open(&self, connections: u32) {
         eventually(&format!("{connections} connections"), || self.node.quota.open() == connections);
-        let of_apps: u32 = self.node.apps.all().iter().map(|app| app.quota.open()).sum();
+        let of_apps: u32 = self.node.apps.table().all().iter().map(|app| app.quota.open()).sum();
         assert_eq!(of_apps, connections);
     }
 

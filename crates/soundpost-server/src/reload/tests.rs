@@ -1,0 +1,1 @@
+//! Reloads from files to a node.
