@@ -40,8 +40,10 @@ pub struct Reload {
 
 impl fmt::Debug for Reload {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        // Neither the variables, which hold secrets, nor what cannot be shown.
-        f.debug_struct("Reload").field("files", &self.files).finish_non_exhaustive()
+        f.debug_struct("Reload")
+            .field("invocation", &self.invocation)
+            .field("files", &self.files)
+            .finish_non_exhaustive()
     }
 }
 

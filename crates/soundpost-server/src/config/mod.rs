@@ -24,7 +24,10 @@ mod refusal_tests;
 #[cfg(test)]
 mod tests;
 
-use std::path::{Path, PathBuf};
+use std::{
+    fmt,
+    path::{Path, PathBuf},
+};
 
 pub use error::{ConfigError, Place};
 pub use files::Files;
@@ -61,7 +64,7 @@ pub struct Flags {
 }
 
 /// How the server was called: all it takes to read the settings again as the start did.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Default)]
 pub struct Invocation {
     /// The command line.
     pub flags: Flags,
@@ -69,6 +72,16 @@ pub struct Invocation {
     pub environment: Vec<(String, String)>,
     /// The working directory.
     pub dir: PathBuf,
+}
+
+impl fmt::Debug for Invocation {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        // Not the variables: some hold secrets.
+        f.debug_struct("Invocation")
+            .field("flags", &self.flags)
+            .field("dir", &self.dir)
+            .finish_non_exhaustive()
+    }
 }
 
 impl Invocation {

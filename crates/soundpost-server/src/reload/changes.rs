@@ -24,8 +24,7 @@ pub(super) struct Changes {
 impl Changes {
     /// All but the apps.
     pub(super) fn of_server(old: &Settings, new: &Settings) -> Self {
-        let (server, admin) = (server(&old.server, &new.server), admin(old.server.admin, new.server.admin));
-        let all: Vec<_> = server.into_iter().chain(admin).chain(log(&old.log, &new.log)).collect();
+        let all = all(old, new);
         let of = |wanted: Holds| -> Vec<_> {
             let is_wanted = |change: &&Change| change.1 == wanted && !change.2;
             all.iter().filter(is_wanted).map(|change| change.0).collect()
@@ -37,6 +36,17 @@ impl Changes {
     pub(super) const fn is_empty(&self) -> bool {
         self.apps.is_empty() && self.live.is_empty()
     }
+}
+
+fn all(old: &Settings, new: &Settings) -> Vec<Change> {
+    let (server, admin) = (server(&old.server, &new.server), admin(old.server.admin, new.server.admin));
+    server.into_iter().chain(admin).chain(log(&old.log, &new.log)).collect()
+}
+
+/// The names of all keys, changed or not.
+#[cfg(test)]
+pub(super) fn keys(old: &Settings, new: &Settings) -> impl Iterator<Item = &'static str> {
+    all(old, new).into_iter().map(|(key, ..)| key)
 }
 
 /// Keeps of `settings` what needs a new start, and takes the rest from `new`.

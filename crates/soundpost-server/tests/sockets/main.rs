@@ -21,6 +21,8 @@ mod metrics;
 mod prefix;
 mod presence;
 mod proxies;
+mod reload;
+mod reload_storm;
 mod slow_consumer;
 mod start;
 mod subscribe;

@@ -3,6 +3,7 @@
 mod api;
 mod client;
 mod http;
+mod reloading;
 
 use std::{
     net::SocketAddr,
@@ -15,6 +16,7 @@ use soundpost_protocol::app::{App, AppId, AppKey, AppSecret};
 use soundpost_server::{
     config::Settings,
     node::Node,
+    reload::Reload,
     server::{Died, Server},
 };
 use tokio::sync::watch;
@@ -23,6 +25,7 @@ pub(crate) use self::{
     api::{Api, signed_target, unix_seconds},
     client::{Client, Seen, handshake, masked},
     http::{Http, Reply},
+    reloading::{ReloadingServer, app_file, app_with_secret},
 };
 
 /// Whatever a test waits for must have happened by then.
@@ -58,15 +61,24 @@ impl TestServer {
 
     /// With these apps and changed settings.
     pub(crate) fn start_with(apps: Vec<App>, change: impl FnOnce(&mut Settings)) -> Self {
-        let mut settings = Settings::new(apps.clone());
+        let mut settings = Settings::new(apps);
         settings.server.workers = 2.try_into().unwrap();
         change(&mut settings);
+        Self::start_reloading(settings, None)
+    }
+
+    /// With these settings, and a way to read them again.
+    pub(crate) fn start_reloading(settings: Settings, reload: Option<Reload>) -> Self {
+        let apps = settings.apps.clone();
         let (stop, asked) = watch::channel(0);
         let (tell, started) = sync_channel(1);
         let thread = std::thread::spawn(move || {
             let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
             runtime.block_on(async {
-                let server = Server::bind(settings).unwrap();
+                let mut server = Server::bind(settings).unwrap();
+                if let Some(reload) = reload {
+                    server = server.reloading(reload);
+                }
                 let admin = server.admin_address().unwrap();
                 // Nowhere, if it listens on a Unix socket alone.
                 let address = server.addresses().first().copied().unwrap_or(([127, 0, 0, 1], 0).into());
@@ -115,6 +127,11 @@ impl TestServer {
         eventually(&format!("{connections} connections"), || self.node.quota.open() == connections);
         let of_apps: u32 = self.node.apps.table().all().iter().map(|app| app.quota.open()).sum();
         assert_eq!(of_apps, connections);
+    }
+
+    /// The node, for what no client can see.
+    pub(crate) const fn node(&self) -> &Arc<Node> {
+        &self.node
     }
 
     /// Asks the server to stop, as a first signal does.
