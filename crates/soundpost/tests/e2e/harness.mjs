@@ -124,7 +124,8 @@ export async function startProgram(command, args, { env = {}, cwd, user, found =
   }
   try {
     const value = await within(ready, `ready ${command}`)
-    return { value, said, gone, stop: () => end(last), drain: () => end('SIGTERM') }
+    const hangUp = () => child.kill('SIGHUP')
+    return { value, said, gone, hangUp, stop: () => end(last), drain: () => end('SIGTERM') }
   } catch (error) {
     child.kill(last)
     throw error
@@ -133,11 +134,13 @@ export async function startProgram(command, args, { env = {}, cwd, user, found =
 
 /**
  * Starts the server on a free port of the loopback, or on `port`. `config`: text of a configuration file.
- * `drain()` asks it to end as a restart would and waits; `stop()` ends it at once.
+ * `files`: files of its working directory, by name. `drain()` asks it to end as a restart would and waits; `stop()` ends it
+ * at once, `hangUp()` has it read its settings again.
  */
-export async function startServer({ port = 0, env = {}, config } = {}) {
+export async function startServer({ port = 0, env = {}, config, files = {} } = {}) {
   // A folder of its own, so that no `.env` of the checkout is read.
   const cwd = mkdtempSync(path.join(tmpdir(), 'soundpost-e2e-'))
+  for (const [name, text] of Object.entries(files)) writeFileSync(path.join(cwd, name), text)
   const args = ['--host', '127.0.0.1', '--port', String(port)]
   if (config !== undefined) {
     writeFileSync(path.join(cwd, 'soundpost.toml'), config)
@@ -146,7 +149,7 @@ export async function startServer({ port = 0, env = {}, config } = {}) {
   const found = (line) => line.match(/(?:http|ws):\/\/127\.0\.0\.1:(\d+)/)?.[1]
   const program = await startProgram(BINARY, args, { cwd, env, found })
   program.gone.then(() => rmSync(cwd, { recursive: true, force: true }))
-  return Object.assign(program, { port: Number(program.value) })
+  return Object.assign(program, { port: Number(program.value), cwd })
 }
 
 /**
