@@ -10,6 +10,7 @@
 //! | [`configuration()`] | `soundpost.toml`, `.env`, the environment | errors are one line and hold no secret |
 //! | [`proxy_header()`] | the beginning of a proxy's connection | partial however cut; the same client from both versions |
 //! | [`forwarded()`] | `X-Forwarded-For` and `-Proto` | what strangers write before the trusted part changes nothing |
+//! | [`php()`] | `config/reverb.php` | a tree of bounded depth, or one line that shows none of its texts |
 //! | [`connection()`] | a script of frames and time | the subscriptions a model keeps; `Close` is last |
 //!
 //! # Running them
@@ -36,6 +37,7 @@ pub mod corpus;
 pub mod engine;
 mod event_body;
 mod forwarded;
+mod php;
 mod proxy_header;
 mod request_head;
 mod websocket_decoder;
@@ -46,6 +48,7 @@ pub use configuration::configuration;
 pub use connection::connection;
 pub use event_body::event_body;
 pub use forwarded::forwarded;
+pub use php::php;
 pub use proxy_header::proxy_header;
 pub use request_head::request_head;
 pub use websocket_decoder::websocket_decoder;
@@ -80,7 +83,7 @@ pub struct Target {
 }
 
 /// All there are.
-pub const TARGETS: [Target; 9] = [
+pub const TARGETS: [Target; 10] = [
     Target { name: "websocket_decoder", run: websocket_decoder },
     Target { name: "client_frame", run: client_frame },
     Target { name: "event_body", run: event_body },
@@ -89,5 +92,6 @@ pub const TARGETS: [Target; 9] = [
     Target { name: "configuration", run: configuration },
     Target { name: "proxy_header", run: proxy_header },
     Target { name: "forwarded", run: forwarded },
+    Target { name: "php", run: php },
     Target { name: "connection", run: connection },
 ];

@@ -12,6 +12,7 @@ mod files;
 mod keys;
 mod layers;
 mod network;
+pub mod php;
 mod resolve;
 mod reverb;
 mod settings;

@@ -1,0 +1,3 @@
+<?php
+if (env('A')) { return ['a' => 'hush']; }
+return [(1 + 2];
