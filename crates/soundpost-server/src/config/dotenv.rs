@@ -4,7 +4,7 @@
 
 use std::{collections::BTreeMap, path::Path};
 
-use super::ConfigError;
+use super::{ConfigError, php::Plain};
 
 /// The variables of `text`, in the form they have before `env()`. `${NAME}` finds the process's own variables first,
 /// then those above it in the file, and stays as it is when there is neither. Source: phpdotenv `Parser`, `Resolver`.
@@ -17,7 +17,11 @@ pub(super) fn parse(
 ) -> Result<BTreeMap<String, String>, ConfigError> {
     let mut found = BTreeMap::new();
     let error = |line, problem| ConfigError::Syntax { path: path.to_owned(), line: Some(line), problem };
-    for entry in entries(text).map_err(|line| error(line, "a quoted value is not closed".to_owned()))? {
+    let open = |entry: Entry| {
+        let name = assignment(&entry.text).map(|(name, _)| format!("{name}: ")).unwrap_or_default();
+        error(entry.line, format!("{name}a quoted value is not closed"))
+    };
+    for entry in entries(text).map_err(open)? {
         let (name, value) = assignment(&entry.text).map_err(|problem| error(entry.line, problem))?;
         match value {
             Some(value) => {
@@ -35,16 +39,16 @@ pub(super) fn parse(
     Ok(found)
 }
 
-/// What Laravel's `env()` returns for a value: `None` for null; a surplus pair of quotes goes.
-/// `true` and `(true)` become `true`, likewise false; `empty` and `(empty)` the empty text.
-/// Source: `Illuminate\Support\Env`.
-pub(super) fn env(value: &str) -> Option<&str> {
+/// What Laravel's `env()` returns for a variable of this value, which need not stand in a file: `null`, `true`, `false`
+/// and `empty` are words, in parentheses too, and a surplus pair of quotes goes. Source: `Illuminate\Support\Env`.
+pub(super) fn env(value: &str) -> Plain {
     match value.to_ascii_lowercase().as_str() {
-        "true" | "(true)" => Some("true"),
-        "false" | "(false)" => Some("false"),
-        "empty" | "(empty)" => Some(""),
-        "null" | "(null)" => None,
-        _ => Some(unquoted(value)),
+        "true" | "(true)" => Plain::Boolean(true),
+        "false" | "(false)" => Plain::Boolean(false),
+        "empty" | "(empty)" => Plain::Text(String::new()),
+        "null" | "(null)" => Plain::Null,
+        _ if value.contains('\n') => Plain::Text(value.to_owned()),
+        _ => Plain::Text(unquoted(value).to_owned()),
     }
 }
 
@@ -53,43 +57,47 @@ fn unquoted(text: &str) -> &str {
     ['"', '\''].iter().find_map(|quote| text.strip_prefix(*quote)?.strip_suffix(*quote)).unwrap_or(text)
 }
 
+/// PHP's `trim`; other spaces are part of a value.
+fn trim(text: &str) -> &str {
+    text.trim_matches([' ', '\n', '\r', '\t', '\0', '\u{b}'])
+}
+
 /// One assignment, which may span lines.
 struct Entry {
     line: usize,
     text: String,
 }
 
-/// The assignments with the line each begins on; comments and blank lines are gone. `Err` is the line of a quoted
-/// value without an end. Which lines belong together is decided as phpdotenv does, by counting quotes.
-fn entries(text: &str) -> Result<Vec<Entry>, usize> {
+/// The assignments with the line each begins on; comments and blank lines are gone. `Err` is one whose quoted value has
+/// no end; Laravel drops it and everything behind it without a word. Which lines belong together is decided as phpdotenv does, by counting quotes.
+fn entries(text: &str) -> Result<Vec<Entry>, Entry> {
     let text = text.strip_prefix('\u{feff}').unwrap_or(text).replace("\r\n", "\n").replace('\r', "\n");
     let mut entries = Vec::new();
     let mut open: Option<Entry> = None;
     for (line, text) in (1..).zip(text.split('\n')) {
-        let starts = text.contains("=\"") && !closes(text, true);
         let entry = match open.take() {
             Some(mut entry) => {
                 entry.text.push('\n');
                 entry.text.push_str(text);
-                if starts || !closes(text, false) {
+                if !closes(text, false) {
                     open = Some(entry);
                     continue;
                 }
                 entry
             }
-            None if starts => {
+            None if text.contains("=\"") && !closes(text, true) => {
                 open = Some(Entry { line, text: text.to_owned() });
                 continue;
             }
             None => Entry { line, text: text.to_owned() },
         };
-        let content = entry.text.trim();
+        let content = trim(&entry.text);
         if !content.is_empty() && !content.starts_with('#') {
             entries.push(entry);
         }
     }
     match open {
-        Some(entry) => Err(entry.line),
+        Some(entry) => Err(entry),
         None => Ok(entries),
     }
 }
@@ -107,18 +115,22 @@ fn closes(line: &str, opening: bool) -> bool {
 /// The name and, after an `=`, the value still in its quotes.
 fn assignment(entry: &str) -> Result<(&str, Option<&str>), String> {
     let (name, value) = match entry.split_once('=') {
-        Some((name, value)) => (name.trim(), Some(value.trim())),
+        Some((name, value)) => (trim(name), Some(trim(value))),
         None => (entry, None),
     };
     if name.is_empty() {
         return Err("a name is missing before =".to_owned());
     }
     let name = match name.strip_prefix("export") {
-        Some(rest) if rest.starts_with(is_space) => rest.trim_start(),
+        // phpdotenv takes `export` as such from two characters of name on.
+        Some(rest) if rest.starts_with(is_space) && rest.chars().count() > 2 => {
+            rest.trim_start_matches(is_space)
+        }
         _ => name,
     };
     let name = if name.len() < 3 { name } else { unquoted(name) };
-    let allowed = |c: char| c.is_alphanumeric() || c == '_' || c == '.';
+    // Letters without upper and lower case are none of phpdotenv's.
+    let allowed = |c: char| c.is_lowercase() || c.is_uppercase() || c.is_numeric() || c == '_' || c == '.';
     if name.is_empty() || !name.chars().all(allowed) {
         // Without an `=` this may be the tail of a secret that spans lines: not shown.
         return Err(match value {
@@ -219,106 +231,4 @@ impl Value {
 /// PHP's `ctype_space`.
 fn is_space(c: char) -> bool {
     matches!(c, ' ' | '\t' | '\n' | '\r' | '\u{b}' | '\u{c}')
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn read(text: &str) -> Result<BTreeMap<String, String>, String> {
-        let process = BTreeMap::from([("OUTER".to_owned(), "outer".to_owned())]);
-        parse(text, Path::new(".env"), &process).map_err(|error| error.to_string())
-    }
-
-    #[test]
-    fn values_read_as_phpdotenv_reads_them() {
-        for (text, expected) in [
-            ("A=b", "b"),
-            ("A = b", "b"),
-            ("  A=b  ", "b"),
-            ("export A=b", "b"),
-            ("\"A\"=b", "b"),
-            ("A=", ""),
-            ("A=\"\"", ""),
-            ("A=''", ""),
-            ("A=b#c", "b"),
-            ("A=b # c", "b"),
-            ("A=#c", ""),
-            ("A=\"b#c\" # d", "b#c"),
-            ("A='b#c'", "b#c"),
-            ("A=\"b c\"", "b c"),
-            ("A='b \\n c'", "b \\n c"),
-            ("A=\"b\\nc\"", "b\nc"),
-            ("A=\"b\\\\n\\\"\\tx\"", "b\\n\"\tx"),
-            ("A=b\\nc", "b\\nc"),
-            ("A=b\"c\"d", "b\"c\"d"),
-            ("A=it's", "it's"),
-            ("A=pa$word", "pa$word"),
-            ("A=\"pa$word\"", "pa$word"),
-            ("A=$OUTER", "$OUTER"),
-            ("A=${OUTER}", "outer"),
-            ("A=\"<${OUTER}>\"", "<outer>"),
-            ("A='${OUTER}'", "${OUTER}"),
-            ("A=\"\\${OUTER}\"", "${OUTER}"),
-            ("A=${MISSING}", "${MISSING}"),
-            ("A=${OUT-ER}", "${OUT-ER}"),
-            ("A=$${OUTER}", "$outer"),
-            ("B=1\nA=\"${B}${OUTER}${B}\"", "1outer1"),
-            ("A=${B}\nB=1", "${B}"),
-            ("OUTER=inner\nA=${OUTER}", "outer"),
-            ("B='${OUTER}'\nA=${B}", "${OUTER}"),
-            ("A=1\nA=2", "2"),
-            ("A=b=c==", "b=c=="),
-            ("A=base64:x+/=", "base64:x+/="),
-            ("A=\"one\ntwo\"", "one\ntwo"),
-            ("A=\"one\n# two\n\"", "one\n# two\n"),
-            ("# A=no\n\n\r\nA=b\r\n", "b"),
-            ("\u{feff}A=b", "b"),
-            ("A=null", "null"),
-            ("A=żółw", "żółw"),
-        ] {
-            assert_eq!(read(text).unwrap().get("A").map(String::as_str), Some(expected), "{text:?}");
-        }
-        assert_eq!(read("A=1\nA").unwrap(), BTreeMap::new());
-    }
-
-    #[test]
-    fn a_malformed_line_is_named_and_its_value_is_not() {
-        for (text, expected) in [
-            ("A=1\nB=two words", ".env:2: B: a value with spaces needs quotes"),
-            ("A='hush", ".env:1: A: a quote is not closed"),
-            ("A=1\n\nB=\"hush\nC=1", ".env:3: a quoted value is not closed"),
-            ("A=\"x\"hush", ".env:1: A: a value with spaces needs quotes"),
-            (
-                "A=\"hush\\q\"",
-                ".env:1: A: an escape other than \\\\ \\\" \\$ \\f \\n \\r \\t \\v; use single quotes",
-            ),
-            ("=hush", ".env:1: a name is missing before ="),
-            ("A-B=hush", ".env:1: \"A-B\" is not a variable's name"),
-            ("some hush", ".env:1: expected NAME=value"),
-        ] {
-            assert_eq!(read(text).unwrap_err(), expected, "{text:?}");
-        }
-    }
-
-    #[test]
-    fn env_turns_words_into_what_laravel_returns() {
-        for (value, expected) in [
-            ("null", None),
-            ("(null)", None),
-            ("NULL", None),
-            ("true", Some("true")),
-            ("(True)", Some("true")),
-            ("(false)", Some("false")),
-            ("empty", Some("")),
-            ("(empty)", Some("")),
-            ("'x'", Some("x")),
-            ("\"x\"", Some("x")),
-            ("x", Some("x")),
-            ("'x", Some("'x")),
-            ("'", Some("'")),
-        ] {
-            assert_eq!(env(value), expected, "{value}");
-        }
-    }
 }

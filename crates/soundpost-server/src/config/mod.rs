@@ -19,6 +19,8 @@ mod settings;
 mod written;
 
 #[cfg(test)]
+mod dotenv_tests;
+#[cfg(test)]
 mod page_tests;
 #[cfg(test)]
 mod refusal_tests;

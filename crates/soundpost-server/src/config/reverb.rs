@@ -5,6 +5,7 @@ use super::{
     environment::Environment,
     error::Place,
     layers::{Flat, put},
+    php::Plain,
 };
 
 /// The table of the app that `REVERB_*` names; no index, so it cannot be taken for one of a file.
@@ -99,9 +100,10 @@ fn app(environment: &Environment, flat: &mut Flat) -> Result<(), ConfigError> {
         }
     }
     // Reverb compares with `members` and `all`; whatever else stands there, even nothing, is nobody.
-    if let Some(value) = environment.value(CLIENT_EVENTS).and_then(dotenv::env) {
-        let mode = if ["members", "all"].contains(&value) { value } else { "none" };
-        set("client_events", CLIENT_EVENTS, mode.into());
+    if environment.value(CLIENT_EVENTS).is_some_and(|raw| dotenv::env(raw) != Plain::Null) {
+        let mode =
+            laravel(environment, CLIENT_EVENTS).filter(|mode| ["members", "all"].contains(&mode.as_str()));
+        set("client_events", CLIENT_EVENTS, mode.unwrap_or("none".to_owned()).into());
     }
     if let Some(enabled) = switch(environment, RATE_ENABLED)? {
         // Whatever another source says by the minute gives way.
@@ -128,20 +130,22 @@ pub(super) fn variables() -> impl Iterator<Item = &'static str> {
     mapped.chain(special).chain(IGNORED.iter().copied())
 }
 
-/// The value that Laravel's `env()` would give, unless it is null or empty.
-fn laravel<'a>(environment: &'a Environment, variable: &str) -> Option<&'a str> {
+/// The value that Laravel's `env()` would give, as text, unless it is null or empty.
+fn laravel(environment: &Environment, variable: &str) -> Option<String> {
     let raw = environment.value(variable)?;
     let value = match dotenv::env(raw) {
-        Some("true" | "false") if TEXTS.contains(&variable) => Some(raw),
-        value => value,
+        Plain::Text(text) => text,
+        Plain::Boolean(_) if TEXTS.contains(&variable) => raw.to_owned(),
+        Plain::Boolean(boolean) => boolean.to_string(),
+        Plain::Null | Plain::Whole(_) | Plain::Fraction(_) | Plain::List(_) => return None,
     };
-    value.filter(|value| !value.is_empty())
+    Some(value).filter(|value| !value.is_empty())
 }
 
 /// A variable that is a switch. Stricter than PHP, to which even `off` is true.
 fn switch(environment: &Environment, variable: &str) -> Result<Option<bool>, ConfigError> {
     let Some(value) = laravel(environment, variable) else { return Ok(None) };
-    match super::checks::boolean(value) {
+    match super::checks::boolean(&value) {
         Some(value) => Ok(Some(value)),
         None => {
             let origin = environment.origin(variable);
