@@ -33,11 +33,11 @@ fn new_dir() -> Option<Dir> {
     static NEXT: AtomicU32 = AtomicU32::new(0);
     let next = NEXT.fetch_add(1, Ordering::Relaxed);
     let path = env::temp_dir().join(format!("soundpost-fuzz-{}-{next}", process::id()));
-    fs::create_dir_all(&path).ok().map(|()| Dir(path))
+    fs::create_dir_all(path.join("config")).ok().map(|()| Dir(path))
 }
 
-/// The input is three texts with a line `%%` between them: `soundpost.toml`, `.env`, and the environment as lines of
-/// `NAME=value`. The last two may be missing.
+/// The input is four texts with a line `%%` between them: `soundpost.toml`, `.env`, the environment as lines of
+/// `NAME=value`, and `config/reverb.php`. All but the first may be missing.
 pub fn configuration(data: &[u8]) -> Outcome {
     DIR.with(|dir| {
         let dir = dir.get_or_init(new_dir);
@@ -50,17 +50,21 @@ fn load(dir: &Path, data: &[u8]) -> Outcome {
     let text = String::from_utf8_lossy(data);
     let mut texts = text.split("\n%%\n");
     let mut next = || texts.next().unwrap_or_default();
-    let (file, dotenv, environment) = (next(), next(), next());
+    let (file, dotenv, environment, php) = (next(), next(), next(), next());
     // What is no text must be survived, too.
     let has_texts = text.contains("\n%%\n");
     let whole: &[u8] = if has_texts { file.as_bytes() } else { data };
-    let written = [("soundpost.toml", whole), (".env", dotenv.as_bytes())]
-        .map(|(name, bytes)| fs::write(dir.join(name), bytes).is_ok());
-    assert_eq!(written, [true, true], "cannot write to {}", dir.display());
+    // Without a text there is no such file.
+    let php = if php.is_empty() { "<?php return [];" } else { php };
+    let flags = Flags { env_only: php == "<?php return [];", ..Flags::default() };
+    let files =
+        [("soundpost.toml", whole), (".env", dotenv.as_bytes()), ("config/reverb.php", php.as_bytes())];
+    let written = files.map(|(name, bytes)| fs::write(dir.join(name), bytes).is_ok());
+    assert_eq!(written, [true, true, true], "cannot write to {}", dir.display());
     let variables = environment.lines().filter_map(|line| line.split_once('='));
     let variables = variables.map(|(name, value)| (name.to_owned(), value.to_owned()));
-    let result = Settings::load(&Flags::default(), variables, dir);
-    let hushed = is_hushed(file) && is_hushed(dotenv) && is_hushed(environment);
+    let result = Settings::load(&flags, variables, dir);
+    let hushed = is_hushed(file) && is_hushed(dotenv) && is_hushed(environment) && !php.contains(SECRET);
     let check = |said: &str| {
         assert!(!said.contains(['\n', '\r']), "{said:?}");
         assert!(!(hushed && said.to_ascii_lowercase().contains(SECRET)), "{said}");

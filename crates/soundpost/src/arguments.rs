@@ -33,12 +33,15 @@ pub(crate) enum Command {
 /// The flags of the server. They beat every other source of settings.
 #[derive(Debug, Default, Args)]
 pub(crate) struct ServerFlags {
-    /// Read this TOML file; `.env` and REVERB_* are then ignored unless --env-file is given
+    /// Read this TOML file; .env, config/reverb.php, REVERB_* and SOKETI_* are then ignored unless --env-file is given
     #[arg(long, value_name = "FILE")]
     config: Option<PathBuf>,
     /// Read this file in place of `.env`
     #[arg(long, value_name = "FILE")]
     env_file: Option<PathBuf>,
+    /// Do not read config/reverb.php: REVERB_* alone say what Reverb would do
+    #[arg(long)]
+    env_only: bool,
     /// Address to listen on; `::` takes IPv4 too
     #[arg(long, value_name = "ADDRESS")]
     host: Option<String>,
@@ -78,6 +81,7 @@ impl Arguments {
         Flags {
             config: given.config.clone(),
             env_file: given.env_file.clone(),
+            env_only: given.env_only,
             host: given.host.clone(),
             port: given.port,
             path: given.path.clone(),
@@ -106,5 +110,8 @@ mod tests {
         assert_eq!(format!("{bare:?}"), format!("{named:?}"));
         assert_eq!((bare.port, bare.host.as_deref(), bare.debug), (Some(1), Some("::"), true));
         assert!(Arguments::try_parse_from(["soundpost", "--port", "65536"]).is_err());
+        assert!(
+            !bare.env_only && Arguments::parse_from(["soundpost", "check", "--env-only"]).flags().env_only
+        );
     }
 }

@@ -5,8 +5,7 @@ use std::{net::IpAddr, ops::RangeInclusive, time::Duration};
 use super::{
     ConfigError,
     error::Place,
-    layers::Origins,
-    reverb,
+    layers::{Origins, is_foreign},
     written::{List, Scalar},
 };
 
@@ -36,9 +35,7 @@ impl Table<'_> {
         let full = format!("{}.{key}", self.name);
         let origin = self.origins.get(if self.dotted { full.as_str() } else { key });
         match origin {
-            Some(origin) if self.name == reverb::TABLE => {
-                Place { key: origin.clone(), origin: origin.clone() }
-            }
+            Some(origin) if is_foreign(self.name) => Place { key: origin.clone(), origin: origin.clone() },
             Some(origin) => Place { key: full, origin: origin.clone() },
             None => Place { key: full.clone(), origin: full },
         }

@@ -64,6 +64,20 @@ pub enum ConfigError {
     /// The layered values do not fit the written form.
     #[error("configuration: {0}")]
     Layers(String),
+    /// What a PHP file says of a key is not certain, and no other source says it.
+    #[error("{}", one_line(&format!("{}:{line}: {key} {problem}; {remedy}", path.display())))]
+    Uncertain {
+        /// The file.
+        path: PathBuf,
+        /// The line, from 1.
+        line: usize,
+        /// The dotted key of the PHP file.
+        key: String,
+        /// What stands there, in words.
+        problem: String,
+        /// What to set instead.
+        remedy: String,
+    },
     /// A key that no version has.
     #[error("{place}: unknown key{}", nearest.as_ref().map(|key| format!("; did you mean {key}?")).unwrap_or_default())]
     UnknownKey {

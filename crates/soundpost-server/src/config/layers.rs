@@ -13,6 +13,7 @@ use serde::de::DeserializeOwned;
 use super::{
     ConfigError,
     error::Place,
+    reverb,
     written::{AppFile, SettingsFile},
 };
 
@@ -25,12 +26,25 @@ pub(super) type Origins = BTreeMap<String, String>;
 /// The sources in rising order of precedence, each checked for unknown keys.
 #[derive(Debug, Default)]
 pub(super) struct Sources {
-    /// Reverb's defaults, which hold for an app that `REVERB_*` names and give way to everything written.
-    pub(super) reverb_defaults: Flat,
+    /// What holds where nobody wrote anything, but for apps: what `config/reverb.php` itself says.
+    pub(super) defaults: Flat,
     pub(super) file: Flat,
     pub(super) reverb: Flat,
     pub(super) soundpost: Flat,
     pub(super) flags: Flat,
+    /// What holds for an app of another server's where nobody wrote anything, by the beginning of its table's name.
+    pub(super) app_defaults: Vec<(&'static str, Flat)>,
+    /// Keys that `config/reverb.php` says something about which is not certain.
+    pub(super) uncertain: Vec<Uncertain>,
+}
+
+/// A key whose value is not certain, so that another source must say it.
+#[derive(Debug)]
+pub(super) struct Uncertain {
+    /// `server.port`, `apps.reverb.allowed_origins`, or `apps` for all of them; any of several will do.
+    pub(super) keys: Vec<String>,
+    /// What stops the start if no source says it.
+    pub(super) error: ConfigError,
 }
 
 /// What the sources say together.
@@ -45,7 +59,7 @@ pub(super) struct Layered {
 #[derive(Debug)]
 pub(super) struct LayeredApp {
     pub(super) app: AppFile,
-    /// Its table in the source of lowest precedence: `apps.0`, or `REVERB_APP` when `REVERB_*` alone names it.
+    /// Its table in the source of lowest precedence that people wrote, `apps.0`, or one that [`is_foreign`].
     pub(super) table: String,
     pub(super) origins: Origins,
 }
@@ -100,43 +114,80 @@ fn flatten(key: String, kind: ValueKind, origin: &String, flat: &mut Flat) {
     }
 }
 
-/// Lays the sources over one another. Errors: apps without an id, two with one id in one source.
+/// The layers of one app, in rising order of precedence.
+#[derive(Debug)]
+struct AppLayers {
+    id: String,
+    tables: Vec<String>,
+    layers: Vec<Flat>,
+}
+
+/// Lays the sources over one another. Errors: apps without an id, two with one id in one source, a key whose only value
+/// is not certain.
 pub(super) fn layer(sources: Sources) -> Result<Layered, ConfigError> {
-    let Sources { reverb_defaults, file, reverb, soundpost, flags } = sources;
+    let Sources { defaults, file, reverb, soundpost, flags, app_defaults, uncertain } = sources;
     let mut plain = Vec::new();
-    let mut apps: Vec<(String, Vec<Flat>)> = Vec::new();
-    for source in [file, reverb, soundpost, flags] {
+    let mut apps: Vec<AppLayers> = Vec::new();
+    for source in [defaults, file, reverb, soundpost, flags] {
         let (of_apps, rest): (Flat, Flat) = source.into_iter().partition(|(key, _)| key.starts_with("apps."));
         plain.push(rest);
         let mut seen: BTreeMap<String, String> = BTreeMap::new();
         for (table, app) in by_app(of_apps) {
             let id = id_of(&app, &table)?;
-            if let Some(first) = seen.insert(id.clone(), table.clone()) {
-                let (first, second) = (format!("{first}.id"), format!("{table}.id"));
+            let second = id_origin(&app, &table);
+            if let Some(first) = seen.insert(id.clone(), second.clone()) {
                 return Err(ConfigError::Shared { what: "an id", value: id, first, second });
             }
-            let is_same = |(_, layers): &&mut (String, Vec<Flat>)| {
-                layers.first().and_then(|first| id_of(first, "").ok()).is_some_and(|other| other == id)
-            };
-            match apps.iter_mut().find(is_same) {
-                Some((_, layers)) => layers.push(app),
-                None => apps.push((table, vec![app])),
+            match apps.iter_mut().find(|other| other.id == id) {
+                Some(other) => {
+                    other.tables.push(table);
+                    other.layers.push(app);
+                }
+                None => apps.push(AppLayers { id, tables: vec![table], layers: vec![app] }),
             }
         }
     }
+    let is_open = |open: &Uncertain| !open.keys.iter().any(|key| is_said(key, &plain, &apps));
+    if let Some(open) = uncertain.into_iter().find(is_open) {
+        return Err(open.error);
+    }
     let (settings, origins) = merge(plain, "")?;
-    let apps = apps.into_iter().map(|(table, mut layers)| {
-        if layers.iter().any(|layer| layer.values().any(is_from_reverb)) {
-            layers.insert(0, reverb_defaults.clone());
+    let apps = apps.into_iter().map(|AppLayers { tables, mut layers, .. }| {
+        for (begin, defaults) in app_defaults.iter().rev() {
+            if tables.iter().any(|table| table.starts_with(begin)) {
+                layers.insert(0, defaults.clone());
+            }
         }
+        // A table that people wrote says more than one of another server's.
+        let table =
+            tables.iter().find(|table| !is_foreign(table)).or(tables.first()).cloned().unwrap_or_default();
         let (app, origins) = merge(layers, &format!("{table}."))?;
         Ok(LayeredApp { app, table, origins })
     });
     Ok(Layered { settings, origins, apps: apps.collect::<Result<_, ConfigError>>()? })
 }
 
-fn is_from_reverb(value: &Value) -> bool {
-    value.origin().is_some_and(|origin| origin.starts_with("REVERB_APP_"))
+/// Whether a table is one of another server's app: it has no index, and its values are named by their origins.
+pub(super) fn is_foreign(table: &str) -> bool {
+    table.starts_with(reverb::TABLE)
+}
+
+/// Whether some source says a key after all.
+fn is_said(key: &str, plain: &[Flat], apps: &[AppLayers]) -> bool {
+    let says = |flat: &Flat, key: &str| {
+        let within = |other: &String| {
+            other.strip_prefix(key).is_some_and(|rest| rest.is_empty() || rest.starts_with('.'))
+        };
+        flat.keys().any(within)
+    };
+    let Some(rest) = key.strip_prefix("apps") else { return plain.iter().any(|flat| says(flat, key)) };
+    let Some((table, field)) = rest.trim_start_matches('.').split_once('.') else {
+        let is_of_file = |table: &String| table.starts_with(reverb::TABLE);
+        return apps.iter().any(|app| !app.tables.iter().all(is_of_file));
+    };
+    let table = format!("apps.{table}");
+    let app = apps.iter().find(|app| app.tables.contains(&table));
+    app.is_some_and(|app| app.layers.iter().any(|flat| says(flat, field)))
 }
 
 /// `apps.0.key` and its like by table (`apps.0`), in the order of the indices.
@@ -156,12 +207,17 @@ fn by_app(flat: Flat) -> Vec<(String, Flat)> {
 fn id_of(app: &Flat, table: &str) -> Result<String, ConfigError> {
     match app.get("id").map(|value| &value.kind) {
         Some(ValueKind::Array(_) | ValueKind::Table(_) | ValueKind::Nil) | None => {
-            let reverb = app.values().any(is_from_reverb);
-            let key = if reverb { "REVERB_APP_ID".to_owned() } else { format!("{table}.id") };
+            let key = if is_foreign(table) { "REVERB_APP_ID".to_owned() } else { format!("{table}.id") };
             Err(ConfigError::Missing { key, hint: String::new() })
         }
         Some(id) => Ok(id.to_string()),
     }
+}
+
+/// The id of an app as errors name it.
+fn id_origin(app: &Flat, table: &str) -> String {
+    let origin = app.get("id").and_then(Value::origin).filter(|_| is_foreign(table));
+    origin.map_or_else(|| format!("{table}.id"), str::to_owned)
 }
 
 /// One layer as the config crate takes it.

@@ -15,6 +15,7 @@ mod network;
 pub mod php;
 mod resolve;
 mod reverb;
+mod reverb_file;
 mod settings;
 mod written;
 
@@ -24,6 +25,8 @@ mod dotenv_tests;
 mod page_tests;
 #[cfg(test)]
 mod refusal_tests;
+#[cfg(test)]
+mod reverb_file_tests;
 #[cfg(test)]
 mod tests;
 
@@ -52,6 +55,8 @@ pub struct Flags {
     pub config: Option<PathBuf>,
     /// `--env-file` in place of the `.env` in the working directory.
     pub env_file: Option<PathBuf>,
+    /// `--env-only`: `config/reverb.php` is not read.
+    pub env_only: bool,
     /// `--host`
     pub host: Option<String>,
     /// `--port`
@@ -97,10 +102,11 @@ impl Invocation {
 }
 
 impl Settings {
-    /// Reads and checks every source: `flags`, then `SOUNDPOST_*`, then `REVERB_*`, then the file, then the defaults.
-    /// `environment` are the process's variables, which beat a `.env`; `dir` is the working directory, where
-    /// `soundpost.toml` and `.env` are looked for. With [`Flags::config`] and without [`Flags::env_file`] neither
-    /// `.env` nor `REVERB_*` is read, so that the file means what it says.
+    /// Reads and checks every source: `flags`, then `SOUNDPOST_*`, `REVERB_*`, the file, what
+    /// `config/reverb.php` itself says, and the defaults. `environment` are the process's variables, which beat a
+    /// `.env`; `dir` is the working directory, where `soundpost.toml` and `.env` are looked for. With
+    /// [`Flags::config`] and without [`Flags::env_file`] nothing of Laravel's is read, so that the file
+    /// means what it says.
     ///
     /// Errors: [`ConfigError`], the first found.
     pub fn load(
@@ -126,24 +132,25 @@ impl Settings {
             None if reads_laravel => environment.read(&dir.join(".env"), false, files)?,
             None => {}
         }
-        let mut sources =
-            Sources { reverb_defaults: reverb::defaults(), flags: flags.flat(), ..Sources::default() };
+        let mut sources = Sources { flags: flags.flat(), ..Sources::default() };
+        let mut settles_scaling = false;
         let path = flags.config.as_deref().unwrap_or(Path::new(STANDARD_FILE));
         files.note(&dir.join(path));
         if let Some(path) = flags.file(dir) {
             sources.file = layers::read_toml(&path)?;
+            settles_scaling = sources.file.contains_key(reverb_file::SCALING);
             keys::check(&mut sources.file)?;
             notes.push(Note::info(format!("configured by {}", path.display())));
         }
-        if reads_laravel {
-            sources.reverb = reverb::read(&environment, &mut notes)?;
-        }
-        if let Some(name) = environment.names("SOKETI_").first().filter(|_| reads_laravel) {
-            notes.push(Note::warning(format!(
-                "{name} and its like are ignored: this version reads no SOKETI_*"
-            )));
-        }
         sources.soundpost = environment.soundpost(&mut notes)?;
+        settles_scaling |=
+            environment.value("SOUNDPOST_REDIS__ENABLED").is_some_and(|value| !value.is_empty());
+        if reads_laravel {
+            foreign(flags, &environment, dir, &mut sources, &mut notes, files)?;
+        }
+        if settles_scaling {
+            sources.uncertain.retain(|open| !open.keys.iter().any(|key| key == reverb_file::SCALING));
+        }
         let mut settings = Self::try_from(layers::layer(sources)?)?;
         settings.log.filter =
             environment.value("SOUNDPOST_LOG").filter(|text| !text.is_empty()).map(str::to_owned);
@@ -154,7 +161,39 @@ impl Settings {
     }
 }
 
+/// Reads what Reverb is configured by: `config/reverb.php`, or else `REVERB_*`.
+fn foreign(
+    flags: &Flags,
+    environment: &Environment,
+    dir: &Path,
+    sources: &mut Sources,
+    notes: &mut Vec<Note>,
+    files: &mut Files,
+) -> Result<(), ConfigError> {
+    sources.app_defaults = vec![(reverb::TABLE, reverb::defaults())];
+    if let Some(name) = environment.names("SOKETI_").first() {
+        notes.push(Note::warning(format!("{name} and its like are ignored: this version reads no SOKETI_*")));
+    }
+    let found = if flags.env_only { None } else { reverb_file::find(&flags.folders(dir), files)? };
+    match found {
+        Some((path, file)) => {
+            let said = reverb_file::read(&path, &file, environment, notes)?;
+            sources.defaults = said.own;
+            sources.reverb = said.variables;
+            sources.uncertain = said.uncertain;
+        }
+        None => sources.reverb = reverb::read(environment, notes)?,
+    }
+    Ok(())
+}
+
 impl Flags {
+    /// Where a Laravel application may be: beside its `.env`, then here.
+    fn folders(&self, dir: &Path) -> Vec<PathBuf> {
+        let beside = self.env_file.as_ref().and_then(|path| Some(dir.join(path).parent()?.to_owned()));
+        beside.into_iter().chain([dir.to_owned()]).collect()
+    }
+
     /// The file to read: the one given, or `soundpost.toml` if it is there.
     fn file(&self, dir: &Path) -> Option<PathBuf> {
         match &self.config {

@@ -8,8 +8,8 @@ use super::{
     AdminSettings, ConfigError, DEVELOPMENT_ID, DEVELOPMENT_KEY, DEVELOPMENT_SECRET, LogFormat, LogSettings,
     Note, ServerSettings, Settings,
     checks::Table,
-    layers::{Layered, LayeredApp},
-    network, reverb,
+    layers::{Layered, LayeredApp, is_foreign},
+    network,
     settings::{cores, queue_bytes_default},
     written::{AppFile, ServerFile},
 };
@@ -233,7 +233,7 @@ fn app(written: &LayeredApp, notes: &mut Vec<Note>) -> Result<App, ConfigError> 
 }
 
 fn missing(table: Table<'_>, key: &str) -> ConfigError {
-    if table.name == reverb::TABLE {
+    if is_foreign(table.name) {
         return ConfigError::Missing {
             key: format!("REVERB_APP_{}", key.to_uppercase()),
             hint: ": an app needs REVERB_APP_ID, REVERB_APP_KEY and REVERB_APP_SECRET".to_owned(),

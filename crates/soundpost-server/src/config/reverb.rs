@@ -8,7 +8,8 @@ use super::{
     php::Plain,
 };
 
-/// The table of the app that `REVERB_*` names; no index, so it cannot be taken for one of a file.
+/// The table of the app that `REVERB_*` names, and the beginning of those of `config/reverb.php`; no index, so it cannot
+/// be taken for one of a file.
 pub(super) const TABLE: &str = "apps.reverb";
 
 const SERVER: &[(&str, &str)] = &[
@@ -128,6 +129,11 @@ pub(super) fn variables() -> impl Iterator<Item = &'static str> {
     let mapped = SERVER.iter().chain(APP).map(|(variable, _)| *variable);
     let special = [CLIENT_EVENTS, RATE_ENABLED, RATE_ATTEMPTS, RATE_SECONDS, RATE_TERMINATE, SCALING];
     mapped.chain(special).chain(IGNORED.iter().copied())
+}
+
+/// Whether a variable is of no use here, whatever it says.
+pub(super) fn is_ignored(name: &str) -> bool {
+    IGNORED.contains(&name)
 }
 
 /// The value that Laravel's `env()` would give, as text, unless it is null or empty.

@@ -1,0 +1,408 @@
+//! `config/reverb.php`: what it says, which source beats it, and what stops the start.
+
+use super::{
+    Flags, Note, NoteLevel, Settings,
+    tests::{APP, REVERB, has_secret, load, with},
+};
+
+/// What `reverb:install` publishes, without its comments.
+const STOCK: &str = r"<?php
+
+return [
+    'default' => env('REVERB_SERVER', 'reverb'),
+    'servers' => [
+        'reverb' => [
+            'host' => env('REVERB_SERVER_HOST', '0.0.0.0'),
+            'port' => env('REVERB_SERVER_PORT', 8080),
+            'path' => env('REVERB_SERVER_PATH', ''),
+            'hostname' => env('REVERB_HOST'),
+            'options' => [
+                'tls' => [],
+            ],
+            'max_request_size' => env('REVERB_MAX_REQUEST_SIZE', 10_000),
+            'scaling' => [
+                'enabled' => env('REVERB_SCALING_ENABLED', false),
+                'server' => ['password' => env('REDIS_PASSWORD'), 'timeout' => env('REDIS_TIMEOUT', 60)],
+            ],
+            'pulse_ingest_interval' => env('REVERB_PULSE_INGEST_INTERVAL', 15),
+        ],
+    ],
+    'apps' => [
+        'provider' => 'config',
+        'apps' => [
+            [
+                'key' => env('REVERB_APP_KEY'),
+                'secret' => env('REVERB_APP_SECRET'),
+                'app_id' => env('REVERB_APP_ID'),
+                'options' => ['useTLS' => env('REVERB_SCHEME', 'https') === 'https'],
+                'allowed_origins' => ['*'],
+                'ping_interval' => env('REVERB_APP_PING_INTERVAL', 60),
+                'activity_timeout' => env('REVERB_APP_ACTIVITY_TIMEOUT', 30),
+                'max_connections' => env('REVERB_APP_MAX_CONNECTIONS'),
+                'max_message_size' => env('REVERB_APP_MAX_MESSAGE_SIZE', 10_000),
+                'accept_client_events_from' => env('REVERB_APP_ACCEPT_CLIENT_EVENTS_FROM', 'members'),
+                'rate_limiting' => [
+                    'enabled' => env('REVERB_APP_RATE_LIMITING_ENABLED', false),
+                    'max_attempts' => env('REVERB_APP_RATE_LIMIT_MAX_ATTEMPTS', 60),
+                    'decay_seconds' => env('REVERB_APP_RATE_LIMIT_DECAY_SECONDS', 60),
+                    'terminate_on_limit' => env('REVERB_APP_RATE_LIMIT_TERMINATE', false),
+                ],
+            ],
+        ],
+    ],
+];
+";
+
+const NAME: &str = "config/reverb.php";
+
+fn start(file: &str, environment: &[(&str, &str)], files: &[(&str, &str)]) -> Result<Settings, String> {
+    load(&Flags::default(), environment, &[files, &[(NAME, file)]].concat())
+}
+
+/// The stock file with one line in place of another.
+fn changed(from: &str, to: &str) -> String {
+    let begin = STOCK.find(from).unwrap_or_else(|| panic!("{from} is in the stock file"));
+    let end = STOCK[begin..].find('\n').unwrap() + begin;
+    format!("{}{to}{}", &STOCK[..begin], &STOCK[end..])
+}
+
+fn warnings(settings: &Settings) -> Vec<&str> {
+    let is_warning = |note: &&Note| note.level == NoteLevel::Warning;
+    settings.notes.iter().filter(is_warning).map(|note| note.text.as_str()).collect()
+}
+
+#[test]
+fn the_stock_file_changes_nothing_of_what_the_variables_say() {
+    let more = [
+        ("REVERB_HOST", "ws.test"),
+        ("REVERB_PORT", "443"),
+        ("REVERB_SERVER_PORT", "6001"),
+        ("REVERB_SERVER_PATH", "ws"),
+        ("REVERB_MAX_REQUEST_SIZE", "20000"),
+        ("REVERB_SCALING_ENABLED", "false"),
+        ("REVERB_APP_MAX_CONNECTIONS", "7"),
+        ("REVERB_APP_PING_INTERVAL", "20"),
+        ("REVERB_APP_ACCEPT_CLIENT_EVENTS_FROM", "none"),
+        ("REVERB_APP_RATE_LIMITING_ENABLED", "true"),
+        ("REVERB_APP_RATE_LIMIT_MAX_ATTEMPTS", "9"),
+        ("REDIS_PASSWORD", "null"),
+    ];
+    for environment in [REVERB.to_vec(), with(REVERB, &more)] {
+        let without = load(&Flags::default(), &environment, &[]).unwrap();
+        let settings = start(STOCK, &environment, &[]).unwrap();
+        assert_eq!(format!("{:?}", settings.server), format!("{:?}", without.server));
+        assert_eq!(format!("{:?}", settings.apps), format!("{:?}", without.apps));
+        assert_eq!(warnings(&settings), warnings(&without));
+    }
+    // Nothing is set: the development app, on this machine.
+    let settings = start(STOCK, &[], &[]).unwrap();
+    assert!(settings.development_app && settings.server.listen[0].address.ip().is_loopback());
+    assert!(
+        warnings(&settings)[0].ends_with("apps.apps.0 is left out: neither app_id nor key nor secret is set")
+    );
+}
+
+#[test]
+fn what_the_file_says_itself_holds_and_gives_way_to_our_file_and_every_variable() {
+    let file = changed("'port' =>", "'port' => 9000,");
+    let toml = ("soundpost.toml", "[server]\nport = 1\n");
+    let port = |environment: &[(&str, &str)], files: &[(&str, &str)]| {
+        start(&file, &with(REVERB, environment), files).unwrap().server.port
+    };
+    assert_eq!(port(&[], &[]), 9000);
+    assert_eq!(port(&[], &[toml]), 1);
+    assert_eq!(port(&[("SOUNDPOST_SERVER__PORT", "2")], &[toml]), 2);
+    // The file no longer reads this one, so Reverb would not either.
+    let settings = start(&file, &with(REVERB, &[("REVERB_SERVER_PORT", "4")]), &[]).unwrap();
+    assert_eq!(settings.server.port, 9000);
+    let warnings = warnings(&settings);
+    assert!(
+        warnings[0].starts_with("REVERB_SERVER_PORT is ignored: ")
+            && warnings[0].ends_with("does not read it")
+    );
+    // A variable that it does read beats our file, as without it.
+    let file = changed("'port' =>", "'port' => (int) env('WS_PORT', 5),");
+    let set = |more: &[(&str, &str)]| start(&file, &with(REVERB, more), &[toml]).unwrap().server.port;
+    assert_eq!((set(&[]), set(&[("WS_PORT", "6")])), (1, 6));
+    // An app's, by its id.
+    let file = changed("'allowed_origins' =>", "'allowed_origins' => ['a.test', '*.b.test'],");
+    let toml = APP.replace("\"a\"", "\"1\"") + "allowed_origins = [\"c.test\"]\n";
+    let allows = |files: &[(&str, &str)]| {
+        let settings = start(&file, REVERB, files).unwrap();
+        ["http://a.test", "https://x.b.test:1", "https://c.test"]
+            .map(|page| settings.apps[0].allowed_origins.allow(Some(page)))
+    };
+    assert_eq!(allows(&[]), [true, true, false]);
+    assert_eq!(allows(&[("soundpost.toml", &toml)]), [false, false, true]);
+}
+
+#[test]
+fn further_apps_limits_and_lists_are_read() {
+    let more = "'allowed_origins' => explode(',', env('ORIGINS', 'a.test')),\n 'ping_interval' => 20, 'max_message_size' => 5_000,\n\
+                'max_connections' => (int) env('MAX', 3), 'rate_limiting' => ['enabled' => true, 'max_attempts' => 5],\n ],\n\
+                'second' => ['app_id' => 2, 'key' => 'k2', 'secret' => 'a-secret-of-16-or-more', 'allowed_origins' => ['*'],\n\
+                'accept_client_events_from' => 'nobody', 'rate_limiting' => null, ],\n\
+                ['app_id' => '3', 'key' => 'k3', 'secret' => \"a-secret-of-16\\x2d\" . 'or-more', 'allowed_origins' => [],";
+    let settings = start(&changed("'allowed_origins' =>", more), REVERB, &[]).unwrap();
+    let [first, second, third] = settings.apps.as_slice() else { panic!("three apps: {:?}", settings.apps) };
+    assert_eq!((first.id.as_str(), second.id.as_str(), third.id.as_str()), ("1", "2", "3"));
+    assert!(
+        first.allowed_origins.allow(Some("http://a.test"))
+            && !first.allowed_origins.allow(Some("http://b.test"))
+    );
+    assert!(second.allowed_origins.allow(None) && !third.allowed_origins.allow(Some("http://a.test")));
+    assert!(has_secret(third, "a-secret-of-16-or-more"));
+    // The stock lines behind it change some of the first app's values, as in PHP.
+    let rates: Vec<_> = settings.apps.iter().map(|app| app.client_events_per_second).collect();
+    assert_eq!(rates, [None, None, None]);
+    let modes: Vec<_> = settings.apps.iter().map(|app| format!("{:?}", app.client_events)).collect();
+    assert_eq!(modes, ["All", "None", "Members"]);
+    let rate = first.message_rate.unwrap();
+    assert_eq!((rate.messages_max.get(), rate.window.as_secs(), rate.terminate), (5, 1, false));
+    assert_eq!((first.connections_max.unwrap().get(), first.limits.message_bytes_max), (3, 5000));
+    assert_eq!((first.ping_interval.as_secs(), second.message_rate), (20, None));
+}
+
+#[test]
+fn words_of_variables_are_what_laravel_makes_of_them() {
+    let environment = [("REVERB_APP_ID", "1"), ("REVERB_APP_KEY", "true"), ("REVERB_APP_SECRET", "false")];
+    let env = "REVERB_SERVER_PATH=(empty)\nREVERB_HOST=null\nREVERB_APP_MAX_CONNECTIONS=(null)\nREVERB_APP_PING_INTERVAL=\n\
+               REVERB_SCALING_ENABLED=(false)\nREVERB_APP_RATE_LIMITING_ENABLED=(TRUE)\n";
+    let settings = start(STOCK, &environment, &[(".env", env)]).unwrap();
+    let app = &settings.apps[0];
+    assert_eq!((app.key.as_str(), settings.server.hostname.as_deref()), ("true", None));
+    assert!(has_secret(app, "false"));
+    assert_eq!((app.connections_max, app.ping_interval.as_secs()), (None, 60));
+    assert_eq!(app.message_rate.unwrap().messages_max.get(), 60);
+    let refused = start(STOCK, REVERB, &[(".env", "REVERB_SCALING_ENABLED=true")]).unwrap_err();
+    assert_eq!(
+        refused,
+        "REVERB_SCALING_ENABLED in .env: this version of Soundpost does not have scaling over Redis"
+    );
+    let refused = start(STOCK, REVERB, &[(".env", "REVERB_SERVER_PORT=x")]).unwrap_err();
+    assert!(refused.starts_with("server.port (REVERB_SERVER_PORT in .env) is \"x\""), "{refused}");
+}
+
+/// Holds a line of the file to its refusal, whose place is that line, and to what settles it.
+fn doubt(from: &str, to: &str, expected: &str, remedy: &str, settle: (&str, &str)) {
+    let (file, id) = (changed(from, to), ("SOUNDPOST_APPS__0__ID", "1"));
+    let refused = start(&file, REVERB, &[]).unwrap_err();
+    let (place, problem) = refused.split_once(": ").unwrap();
+    assert_eq!(problem, format!("{expected}; {remedy}"), "{to}");
+    let line: usize = place.strip_prefix("config/reverb.php:").unwrap().parse().unwrap();
+    let known = file.lines().nth(line - 1).unwrap();
+    assert!(known.contains(to) || to.is_empty(), "{place}: {known}");
+    let settled = start(&file, &with(REVERB, &[id, settle]), &[]);
+    assert!(settled.is_ok(), "{to}: {settled:?}");
+}
+
+/// What settles a key of the first app.
+fn by_app(key: &str) -> String {
+    format!(
+        "set {key} in soundpost.toml, in an [[apps]] with id = \"1\", or SOUNDPOST_APPS__0__{} beside \
+         SOUNDPOST_APPS__0__ID=1",
+        key.to_uppercase()
+    )
+}
+
+#[test]
+fn origins_that_are_not_certain_stop_the_start_until_another_source_says_them() {
+    let origins = by_app("allowed_origins");
+    for (from, to, expected, remedy, settle) in [
+        (
+            "'allowed_origins'",
+            "'allowed_origins' => config('app.origins'),",
+            "apps.apps.0.allowed_origins is a call of config(), which is not read without PHP",
+            &origins,
+            ("SOUNDPOST_APPS__0__ALLOWED_ORIGINS", "a.test"),
+        ),
+        (
+            "'allowed_origins'",
+            "'allowed_origins' => env('APP_ENV') === 'production' ? ['a.test'] : ['*'],",
+            "apps.apps.0.allowed_origins is the operator ===, which is not read without PHP",
+            &origins,
+            ("SOUNDPOST_APPS__0__ALLOWED_ORIGINS__0", "a.test"),
+        ),
+        (
+            "'allowed_origins'",
+            "'allowed_origins' => ['a.test', parse_url(env('APP_URL'), PHP_URL_HOST)],",
+            "apps.apps.0.allowed_origins is a call of parse_url(), which is not read without PHP",
+            &origins,
+            ("SOUNDPOST_APPS__0__ALLOWED_ORIGINS", "a.test"),
+        ),
+        (
+            "'allowed_origins'",
+            "'allowed_origins' => explode(',', env('ORIGINS')),",
+            "apps.apps.0.allowed_origins asks for ORIGINS, which is set nowhere",
+            &origins,
+            ("ORIGINS", "a.test"),
+        ),
+        (
+            "'allowed_origins'",
+            "",
+            "apps.apps.0.allowed_origins is missing",
+            &origins,
+            ("SOUNDPOST_APPS__0__ALLOWED_ORIGINS", "a.test"),
+        ),
+        (
+            "'allowed_origins'",
+            "'allowed_origins' => '*',",
+            "apps.apps.0.allowed_origins is no list",
+            &origins,
+            ("SOUNDPOST_APPS__0__ALLOWED_ORIGINS", "a.test"),
+        ),
+    ] {
+        doubt(from, to, expected, remedy, settle);
+    }
+}
+
+#[test]
+fn other_values_that_are_not_certain_stop_the_start_until_another_source_says_them() {
+    let minute = by_app("messages_per_minute");
+    let port = "set server.port in soundpost.toml, or SOUNDPOST_SERVER__PORT".to_owned();
+    for (from, to, expected, remedy, settle) in [
+        (
+            "'max_connections'",
+            "'max_connections' => env('MAX_CONNECTIONS'),",
+            "apps.apps.0.max_connections asks for MAX_CONNECTIONS, which is set nowhere",
+            &by_app("connections_max"),
+            ("MAX_CONNECTIONS", "7"),
+        ),
+        (
+            "'accept_client_events_from'",
+            "'accept_client_events_from' => Who::MEMBERS,",
+            "apps.apps.0.accept_client_events_from is the name Who, which is not read without PHP",
+            &by_app("client_events"),
+            ("SOUNDPOST_APPS__0__CLIENT_EVENTS", "none"),
+        ),
+        (
+            "'max_attempts'",
+            "'max_attempts' => 60 * 2,",
+            "apps.apps.0.rate_limiting is the operator *, which is not read without PHP",
+            &minute,
+            ("SOUNDPOST_APPS__0__MESSAGES_PER_WINDOW", "5"),
+        ),
+        (
+            "'secret'",
+            "'secret' => decrypt(env('SECRET')),",
+            "apps.apps.0.secret is a call of decrypt(), which is not read without PHP",
+            &by_app("secret"),
+            ("SOUNDPOST_APPS__0__SECRET", "a-secret-of-16-or-more"),
+        ),
+        (
+            "'port'",
+            "'port' => $port,",
+            "servers.reverb.port is the variable $port, which is not read without PHP",
+            &port,
+            ("SOUNDPOST_SERVER__PORT", "1"),
+        ),
+    ] {
+        doubt(from, to, expected, remedy, settle);
+    }
+}
+
+#[test]
+fn a_file_settles_it_too_and_flags_skip_it() {
+    let file = changed("'allowed_origins'", "'allowed_origins' => config('x'),");
+    let toml = "[[apps]]\nid = \"1\"\nallowed_origins = [\"a.test\"]\n";
+    let settings = start(&file, REVERB, &[("soundpost.toml", toml)]).unwrap();
+    assert!(!settings.apps[0].allowed_origins.allow(Some("http://b.test")));
+    let env_only = Flags { env_only: true, ..Flags::default() };
+    assert!(load(&env_only, REVERB, &[(NAME, &file)]).unwrap().apps[0].allowed_origins.allow(None));
+    let config = Flags { config: Some("x.toml".into()), ..Flags::default() };
+    assert!(load(&config, &[], &[(NAME, &file), ("x.toml", APP)]).is_ok());
+    let flags = Flags { port: Some(1), ..Flags::default() };
+    assert!(load(&flags, REVERB, &[(NAME, &changed("'port'", "'port' => $port,"))]).is_ok());
+    // Values that are of no use here may be anything.
+    for (from, to) in [
+        ("'options' => ['useTLS'", "'options' => config('x'),"),
+        ("'pulse_ingest_interval'", "'pulse_ingest_interval' => Pulse::interval(),"),
+        ("'server' => ['password'", "'server' => config('database.redis.default'),"),
+        ("'default'", "'default' => 5 + 5,"),
+    ] {
+        assert!(start(&changed(from, to), REVERB, &[]).is_ok(), "{to}");
+    }
+}
+
+#[test]
+fn the_file_beside_the_env_file_is_meant_else_the_one_here() {
+    let port = |number: &str| changed("'port' =>", &format!("'port' => {number},"));
+    let (here, beside) = (port("1"), port("2"));
+    let flags = |path: &str| Flags { env_file: Some(path.into()), ..Flags::default() };
+    let files =
+        [(NAME, here.as_str()), ("app/config/reverb.php", &beside), ("app/.env", ""), ("etc/env", "")];
+    for (path, expected) in [("app/.env", 2), ("etc/env", 1)] {
+        assert_eq!(load(&flags(path), REVERB, &files).unwrap().server.port, expected, "{path}");
+    }
+    assert_eq!(load(&flags("etc/env"), REVERB, &files[1..]).unwrap().server.port, 8080);
+}
+
+#[test]
+fn apps_that_cannot_be_known_stop_the_start_until_ours_are_named() {
+    let all = "name the apps in soundpost.toml (a table [[apps]] for each)";
+    let apps = "'apps' => [\n            [\n";
+    let provider = STOCK.replace("'provider' => 'config'", "'provider' => 'database'");
+    for (file, expected) in [
+        (provider, format!("23: apps.provider is a provider of its own, which only PHP can ask; {all}")),
+        (
+            STOCK.replace("'provider' => 'config'", "'provider' => Custom::class"),
+            format!("23: apps.provider is the name Custom, which is not read without PHP; {all}"),
+        ),
+        (
+            STOCK.replace(apps, "'apps' => [ ...more(),\n            [\n"),
+            format!("24: apps.apps.0 is a call of more(), which is not read without PHP; {all}"),
+        ),
+        (
+            STOCK.replace(apps, "'apps' => $apps, 'unused' => [\n            [\n"),
+            format!("24: apps.apps is the variable $apps, which is not read without PHP; {all}"),
+        ),
+    ] {
+        assert_eq!(start(&file, REVERB, &[]).unwrap_err(), format!("config/reverb.php:{expected}"));
+        let settings = start(&file, REVERB, &[("soundpost.toml", &APP.replace("\"k\"", "\"k9\""))]).unwrap();
+        assert_eq!(settings.apps.iter().filter(|app| app.key.as_str() == "k9").count(), 1);
+    }
+    let id = changed("'app_id'", "'app_id' => app_id(),");
+    let expected = "config/reverb.php:28: apps.apps.0.app_id is a call of app_id(), which is not read without PHP; write \
+                    it out, or name all apps in soundpost.toml and start with --env-only";
+    assert_eq!(start(&id, REVERB, &[]).unwrap_err(), expected);
+    let expected = "config/reverb.php:27: apps.apps.0.secret asks for REVERB_APP_SECRET, which is not set; set secret in \
+                    soundpost.toml, in an [[apps]] with id = \"1\", or SOUNDPOST_APPS__0__SECRET beside \
+                    SOUNDPOST_APPS__0__ID=1";
+    assert_eq!(start(STOCK, &REVERB[..2], &[]).unwrap_err(), expected);
+}
+
+#[test]
+fn a_file_that_is_not_read_at_all_names_its_line_and_the_flag() {
+    let refused = start("<?php\nif (env('A')) { return ['secret' => 'hush']; }", REVERB, &[]).unwrap_err();
+    let expected = "config/reverb.php:2: a statement other than return or an assignment, which is not read without PHP; \
+                    write the settings into soundpost.toml and start with --env-only";
+    assert_eq!(refused, expected);
+}
+
+#[test]
+fn scaling_and_tls_are_asked_for_under_our_names() {
+    let lacking = "this version of Soundpost does not have";
+    let refused =
+        start(&changed("'enabled' => env('REVERB_SCALING", "'enabled' => true,"), REVERB, &[]).unwrap_err();
+    assert_eq!(
+        refused,
+        format!("config/reverb.php: servers.reverb.scaling.enabled: {lacking} scaling over Redis")
+    );
+    let file = changed("'enabled' => env('REVERB_SCALING", "'enabled' => scaled(),");
+    let refused = start(&file, REVERB, &[]).unwrap_err();
+    let remedy = "; set redis.enabled = false in soundpost.toml, or SOUNDPOST_REDIS__ENABLED=false";
+    assert!(refused.ends_with(remedy), "{refused}");
+    assert!(start(&file, REVERB, &[("soundpost.toml", "[redis]\nenabled = false\n")]).is_ok());
+    assert!(start(&file, &with(REVERB, &[("SOUNDPOST_REDIS__ENABLED", "false")]), &[]).is_ok());
+    // Null files are none, whatever their variables.
+    let file = changed(
+        "'tls' =>",
+        "'tls' => ['local_cert' => env('CERT'), 'local_pk' => null, 'verify_peer' => false],",
+    );
+    let settings = start(&file, REVERB, &[]).unwrap();
+    let [warning] = warnings(&settings)[..] else { panic!("{:?}", settings.notes) };
+    assert!(
+        warning.ends_with("config/reverb.php: servers.reverb.options.tls.verify_peer is ignored"),
+        "{warning}"
+    );
+}
