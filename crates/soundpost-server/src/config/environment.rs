@@ -109,10 +109,12 @@ impl Environment {
     }
 }
 
-/// Kubernetes and Docker describe a service named `soundpost` to every container beside it:
-/// `SOUNDPOST_SERVICE_HOST`, `SOUNDPOST_SERVICE_PORT_HTTP`, `SOUNDPOST_PORT=tcp://..`, `SOUNDPOST_PORT_8080_TCP_ADDR`.
-fn is_injected(name: &str, value: &str) -> bool {
-    let Some(rest) = name.strip_prefix("SOUNDPOST_") else { return false };
+/// Kubernetes and Docker describe a service named `soundpost` or `soketi` to every container beside it:
+/// `SOUNDPOST_SERVICE_HOST`, `SOKETI_SERVICE_PORT_HTTP`, `SOKETI_PORT=tcp://..`, `SOUNDPOST_PORT_8080_TCP_ADDR`.
+pub(super) fn is_injected(name: &str, value: &str) -> bool {
+    let Some(rest) = ["SOUNDPOST_", "SOKETI_"].iter().find_map(|prefix| name.strip_prefix(prefix)) else {
+        return false;
+    };
     let is_url = value.starts_with("tcp://") || value.starts_with("udp://");
     let is_port =
         rest.strip_prefix("PORT_").is_some_and(|rest| rest.starts_with(|c: char| c.is_ascii_digit()));

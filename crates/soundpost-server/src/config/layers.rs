@@ -13,7 +13,7 @@ use serde::de::DeserializeOwned;
 use super::{
     ConfigError,
     error::Place,
-    reverb,
+    reverb, soketi,
     written::{AppFile, SettingsFile},
 };
 
@@ -26,9 +26,10 @@ pub(super) type Origins = BTreeMap<String, String>;
 /// The sources in rising order of precedence, each checked for unknown keys.
 #[derive(Debug, Default)]
 pub(super) struct Sources {
-    /// What holds where nobody wrote anything, but for apps: what `config/reverb.php` itself says.
+    /// What holds where nobody wrote anything, but for apps: soketi's port, and what `config/reverb.php` itself says.
     pub(super) defaults: Flat,
     pub(super) file: Flat,
+    pub(super) soketi: Flat,
     pub(super) reverb: Flat,
     pub(super) soundpost: Flat,
     pub(super) flags: Flat,
@@ -125,10 +126,10 @@ struct AppLayers {
 /// Lays the sources over one another. Errors: apps without an id, two with one id in one source, a key whose only value
 /// is not certain.
 pub(super) fn layer(sources: Sources) -> Result<Layered, ConfigError> {
-    let Sources { defaults, file, reverb, soundpost, flags, app_defaults, uncertain } = sources;
+    let Sources { defaults, file, soketi, reverb, soundpost, flags, app_defaults, uncertain } = sources;
     let mut plain = Vec::new();
     let mut apps: Vec<AppLayers> = Vec::new();
-    for source in [defaults, file, reverb, soundpost, flags] {
+    for source in [defaults, file, soketi, reverb, soundpost, flags] {
         let (of_apps, rest): (Flat, Flat) = source.into_iter().partition(|(key, _)| key.starts_with("apps."));
         plain.push(rest);
         let mut seen: BTreeMap<String, String> = BTreeMap::new();
@@ -169,7 +170,7 @@ pub(super) fn layer(sources: Sources) -> Result<Layered, ConfigError> {
 
 /// Whether a table is one of another server's app: it has no index, and its values are named by their origins.
 pub(super) fn is_foreign(table: &str) -> bool {
-    table.starts_with(reverb::TABLE)
+    [reverb::TABLE, soketi::TABLE].iter().any(|known| table.starts_with(known))
 }
 
 /// Whether some source says a key after all.

@@ -17,6 +17,7 @@ mod resolve;
 mod reverb;
 mod reverb_file;
 mod settings;
+mod soketi;
 mod written;
 
 #[cfg(test)]
@@ -27,6 +28,8 @@ mod page_tests;
 mod refusal_tests;
 #[cfg(test)]
 mod reverb_file_tests;
+#[cfg(test)]
+mod soketi_tests;
 #[cfg(test)]
 mod tests;
 
@@ -102,10 +105,10 @@ impl Invocation {
 }
 
 impl Settings {
-    /// Reads and checks every source: `flags`, then `SOUNDPOST_*`, `REVERB_*`, the file, what
+    /// Reads and checks every source: `flags`, then `SOUNDPOST_*`, `REVERB_*`, `SOKETI_*`, the file, what
     /// `config/reverb.php` itself says, and the defaults. `environment` are the process's variables, which beat a
     /// `.env`; `dir` is the working directory, where `soundpost.toml` and `.env` are looked for. With
-    /// [`Flags::config`] and without [`Flags::env_file`] nothing of Laravel's is read, so that the file
+    /// [`Flags::config`] and without [`Flags::env_file`] nothing of Laravel's and soketi's is read, so that the file
     /// means what it says.
     ///
     /// Errors: [`ConfigError`], the first found.
@@ -161,7 +164,7 @@ impl Settings {
     }
 }
 
-/// Reads what Reverb is configured by: `config/reverb.php`, or else `REVERB_*`.
+/// Reads what other servers are configured by: `SOKETI_*`, and `config/reverb.php` or else `REVERB_*`.
 fn foreign(
     flags: &Flags,
     environment: &Environment,
@@ -170,15 +173,15 @@ fn foreign(
     notes: &mut Vec<Note>,
     files: &mut Files,
 ) -> Result<(), ConfigError> {
-    sources.app_defaults = vec![(reverb::TABLE, reverb::defaults())];
-    if let Some(name) = environment.names("SOKETI_").first() {
-        notes.push(Note::warning(format!("{name} and its like are ignored: this version reads no SOKETI_*")));
-    }
+    sources.app_defaults = vec![(soketi::TABLE, soketi::defaults()), (reverb::TABLE, reverb::defaults())];
+    let soketi = soketi::read(environment, notes)?;
+    sources.soketi = soketi.flat;
+    sources.defaults = soketi.defaults;
     let found = if flags.env_only { None } else { reverb_file::find(&flags.folders(dir), files)? };
     match found {
         Some((path, file)) => {
             let said = reverb_file::read(&path, &file, environment, notes)?;
-            sources.defaults = said.own;
+            sources.defaults.extend(said.own);
             sources.reverb = said.variables;
             sources.uncertain = said.uncertain;
         }

@@ -110,6 +110,7 @@ fn what_the_file_says_itself_holds_and_gives_way_to_our_file_and_every_variable(
         start(&file, &with(REVERB, environment), files).unwrap().server.port
     };
     assert_eq!(port(&[], &[]), 9000);
+    assert_eq!(port(&[("SOKETI_PORT", "3")], &[]), 3);
     assert_eq!(port(&[], &[toml]), 1);
     assert_eq!(port(&[("SOUNDPOST_SERVER__PORT", "2")], &[toml]), 2);
     // The file no longer reads this one, so Reverb would not either.

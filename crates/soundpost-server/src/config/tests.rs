@@ -309,6 +309,8 @@ fn what_the_service_environment_injects_is_no_mistake() {
         ("SOUNDPOST_PORT", "tcp://10.0.0.1:8080"),
         ("SOUNDPOST_PORT_8080_TCP_ADDR", "10.0.0.1"),
         ("SOUNDPOST_LOG", "debug"),
+        ("SOKETI_PORT", "tcp://10.0.0.2:6001"),
+        ("SOKETI_SERVICE_HOST", "10.0.0.2"),
     ];
     let settings = settings(&injected, &[]);
     assert_eq!((settings.log.filter.as_deref(), settings.server.port), (Some("debug"), 8080));
