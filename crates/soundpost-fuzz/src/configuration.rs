@@ -84,7 +84,11 @@ fn load(dir: &Path, data: &[u8]) -> Outcome {
 
 fn check_settings(settings: &Settings) {
     let server = &settings.server;
-    assert!(!settings.apps.is_empty() && !server.listen.is_empty(), "{settings:?}");
+    assert!(!settings.apps.is_empty(), "{settings:?}");
+    assert!(!server.listen.is_empty() || server.unix.is_some(), "nowhere to listen: {settings:?}");
+    // Who may send PROXY headers is known.
+    let has_proxies = !server.proxies.trusted.is_empty() || server.unix.is_some();
+    assert!(has_proxies || !server.proxies.protocol, "{settings:?}");
     for (index, app) in settings.apps.iter().enumerate() {
         let others = settings.apps.iter().skip(index + 1);
         assert!(others.into_iter().all(|other| other.id != app.id && other.key != app.key), "{app:?}");
