@@ -6,8 +6,10 @@ fn main() {
     println!("cargo:rerun-if-env-changed=SOUNDPOST_COMMIT");
     // A container build has no repository and says the commit itself.
     let commit = env::var("SOUNDPOST_COMMIT").ok().filter(|commit| !commit.is_empty());
-    let commit =
-        commit.or_else(|| git(&["rev-parse", "--short", "HEAD"])).unwrap_or_else(|| "unknown".to_owned());
+    // Nor has an unpacked archive, and the repository that it may lie in is another.
+    let is_ours = git(&["rev-parse", "--show-prefix"]).is_some_and(|prefix| prefix == "crates/soundpost/");
+    let asked = || git(&["rev-parse", "--short", "HEAD"]).filter(|_| is_ours);
+    let commit = commit.or_else(asked).unwrap_or_else(|| "unknown".to_owned());
     println!("cargo:rustc-env=SOUNDPOST_COMMIT={commit}");
     // HEAD changes on a checkout, its log on every commit too. A file that is not there would rerun this every time.
     for name in ["HEAD", "logs/HEAD"] {
