@@ -7,7 +7,7 @@ use std::{
     process::{Command, ExitCode},
 };
 
-use crate::{Part, provision, steps::Steps};
+use crate::{Part, dist, provision, steps::Steps};
 
 const NODE_STEPS: [&str; 3] = ["npm packages of the tests", "npm packages of echo-chat", "end-to-end tests"];
 const PYTHON_STEPS: [&str; 2] = ["Python packages", "tests of the Python SDK"];
@@ -83,9 +83,11 @@ fn end_to_end(places: &Places, steps: &mut Steps) {
     if steps.run(BUILD, &mut places.cargo(&["build", "--locked", "--release", "--package", "soundpost"])) {
         node(places, steps);
         python(places, steps);
+        dist::all(places, steps);
     } else {
         steps.not_run(&NODE_STEPS, BUILD);
         steps.not_run(&PYTHON_STEPS, BUILD);
+        steps.not_run(&dist::STEPS, BUILD);
     }
 }
 

@@ -5,6 +5,7 @@
 
 mod autobahn;
 mod checks;
+mod dist;
 mod fuzz;
 mod provision;
 mod steps;
@@ -29,6 +30,8 @@ enum Task {
         #[arg(long)]
         only: Option<Part>,
     },
+    /// Make the release archive and the `.deb` of this platform, in `target/dist`.
+    Dist,
     /// Try the WebSocket framing with the Autobahn test suite, which needs CPython 2.7.
     Autobahn,
     /// Feed the parsers made-up inputs and see whether what they promise holds; no nightly Rust is needed.
@@ -47,6 +50,7 @@ pub(crate) enum Part {
 fn main() -> ExitCode {
     match Arguments::parse().task {
         Task::Test { only } => checks::run(only),
+        Task::Dist => dist::run(),
         Task::Autobahn => autobahn::run(),
         Task::Fuzz(arguments) => fuzz::run(&arguments),
     }

@@ -25,7 +25,7 @@ struct Need {
     is_met: fn() -> bool,
 }
 
-const NEEDS: [Need; 13] = [
+const NEEDS: &[Need] = &[
     Need {
         what: "a C compiler and make (jemalloc is built with them)",
         packages: &["build-essential"],
@@ -62,6 +62,8 @@ const NEEDS: [Need; 13] = [
         part: Some(Part::Rust),
         is_met: || on_path("systemd-analyze"),
     },
+    // Tries the .deb that `cargo xtask dist` makes.
+    Need { what: "dpkg-deb", packages: &["dpkg"], part: Some(Part::E2e), is_met: || on_path("dpkg-deb") },
     Need { what: "Node.js", packages: &["nodejs"], part: Some(Part::E2e), is_met: || on_path("node") },
     Need { what: "npm", packages: &["npm"], part: Some(Part::E2e), is_met: || on_path("npm") },
     Need {
