@@ -118,6 +118,7 @@ fn check(query: &str, names: &Names, samples: &BTreeMap<String, BTreeSet<String>
                 .chain(Refused::ALL.iter().map(|refused| refused.word()))
                 .chain(["request_rate", "address"])
                 .collect(),
+            "result" if metric.starts_with("soundpost_reloads") => vec!["applied", "unchanged", "refused"],
             "result" => TriggerResult::ALL
                 .iter()
                 .map(|(_, word)| *word)

@@ -5,8 +5,8 @@ use std::{os::unix::net::UnixDatagram, process::Command, time::Duration};
 use soundpost_server::config::Settings;
 
 use crate::{
-    server::{BINARY, Server},
-    tools::{Folder, PATIENCE, path, succeed, text, with},
+    server::{BINARY, Server, fetch},
+    tools::{Folder, PATIENCE, path, run, succeed, text, until, with},
 };
 
 /// Beyond the drain: the last clients' goodbyes, and a margin.
@@ -46,7 +46,7 @@ fn what_is_wrong_would_be_found() {
     let broken = with(&text("systemd/soundpost.service"), &[("Type=notify", "Type=nonsense")]);
     let file = folder.write("broken.service", &broken);
     let mut analyze = Command::new("systemd-analyze");
-    let (_, said) = crate::tools::run(analyze.args(["verify", "--man=no"]).arg(file));
+    let (_, said) = run(analyze.args(["verify", "--man=no"]).arg(file));
     assert!(said.contains("nonsense"), "{said}");
 }
 
@@ -66,6 +66,18 @@ fn a_drain_fits_the_time_to_stop() {
     let drain = Settings::new(Vec::new()).server.drain;
     assert!(Duration::from_secs(seconds.parse().unwrap()) > drain + FAREWELL);
     assert!(path("soundpost.toml").is_file());
+}
+
+#[test]
+fn reloading_sends_the_signal_that_reloads() {
+    let unit = text("systemd/soundpost.service");
+    assert!(unit.contains("\nExecReload=/bin/kill -HUP $MAINPID\n"));
+    let mut server = Server::start("", "", |_| {});
+    server.process.signal("HUP");
+    let reloaded = r#"soundpost_reloads_total{result="unchanged"} 1"#;
+    until("the reload", || fetch(server.admin, "/metrics").contains(reloaded));
+    server.process.signal("TERM");
+    assert_eq!(server.process.ended(), Some(0));
 }
 
 #[test]
