@@ -6,7 +6,7 @@ use std::{
     time::Duration,
 };
 
-use soundpost_server::config::AdminSettings;
+use soundpost_server::config::{AdminSettings, ConfigError, Settings};
 
 /// The server answers within milliseconds or not at all.
 const TIMEOUT: Duration = Duration::from_secs(5);
@@ -16,6 +16,9 @@ const HEAD_BYTES_MAX: u64 = 256;
 /// Why the server does not count as alive.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum HealthError {
+    /// They cannot be read, and a server with other ones does not answer either.
+    #[error(transparent)]
+    Settings(ConfigError),
     /// Then nobody but the server knows its port.
     #[error("admin.port is 0: where the server listens for this question cannot be known; write a port")]
     AnyPort,
@@ -38,7 +41,17 @@ pub(crate) enum HealthError {
 }
 
 /// Asks `/up` of the admin listener, which is plain HTTP whatever the public one speaks; gives back whom it asked.
-pub(crate) fn ask(admin: AdminSettings) -> Result<SocketAddr, HealthError> {
+///
+/// Settings with a mistake are no reason to call a server dead: it refused them and runs with the ones before. It is
+/// then asked where it listens by default.
+pub(crate) fn ask(settings: Result<Settings, ConfigError>) -> Result<SocketAddr, HealthError> {
+    match settings {
+        Ok(settings) => ask_at(settings.server.admin),
+        Err(error) => ask_at(AdminSettings::default()).map_err(|_| HealthError::Settings(error)),
+    }
+}
+
+fn ask_at(admin: AdminSettings) -> Result<SocketAddr, HealthError> {
     let address = address_of(admin).ok_or(HealthError::AnyPort)?;
     let answer = status_line(address).map_err(|error| HealthError::Silent { address, error })?;
     if answer.starts_with("HTTP/1.1 200 ") {
@@ -87,7 +100,7 @@ mod tests {
             stream.write_all(answer.as_bytes()).unwrap();
         });
         let host = Ipv4Addr::UNSPECIFIED.into();
-        let result = ask(AdminSettings { host, port, explicit: true });
+        let result = ask_at(AdminSettings { host, port, explicit: true });
         server.join().unwrap();
         result
     }
@@ -105,11 +118,11 @@ mod tests {
         let listener = TcpListener::bind("[::1]:0").or_else(|_| TcpListener::bind("127.0.0.1:0")).unwrap();
         let address = listener.local_addr().unwrap();
         drop(listener);
-        let error = ask(AdminSettings { host: address.ip(), port: address.port(), explicit: true });
+        let error = ask_at(AdminSettings { host: address.ip(), port: address.port(), explicit: true });
         let error = error.unwrap_err().to_string();
         assert!(error.starts_with(&format!("no answer from http://{address}/up: ")), "{error}");
         let any = AdminSettings { host: Ipv6Addr::UNSPECIFIED.into(), port: 0, explicit: true };
-        assert!(matches!(ask(any), Err(HealthError::AnyPort)));
+        assert!(matches!(ask_at(any), Err(HealthError::AnyPort)));
         let any = AdminSettings { port: 7, ..any };
         assert_eq!(address_of(any).unwrap().to_string(), "[::1]:7");
     }

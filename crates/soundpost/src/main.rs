@@ -49,6 +49,11 @@ fn run(arguments: &Arguments) -> Result<(), Box<dyn std::error::Error>> {
         .collect();
     let invocation = Invocation { flags: arguments.flags(), environment, dir: PathBuf::new() };
     let (files, settings) = invocation.load();
+    if matches!(arguments.command, Some(Command::Health(_))) {
+        let address = health::ask(settings)?;
+        writeln!(io::stdout().lock(), "alive: http://{address}/up")?;
+        return Ok(());
+    }
     let settings = settings?;
     match &arguments.command {
         Some(Command::Check(_)) => {
@@ -56,12 +61,7 @@ fn run(arguments: &Arguments) -> Result<(), Box<dyn std::error::Error>> {
             io::stdout().lock().write_all(text.as_bytes())?;
             Ok(())
         }
-        Some(Command::Health(_)) => {
-            let address = health::ask(settings.server.admin)?;
-            writeln!(io::stdout().lock(), "alive: http://{address}/up")?;
-            Ok(())
-        }
-        Some(Command::Start(_)) | None => start(settings, invocation, files),
+        Some(Command::Start(_) | Command::Health(_)) | None => start(settings, invocation, files),
     }
 }
 
