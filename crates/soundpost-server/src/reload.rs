@@ -173,7 +173,8 @@ impl Reloader {
             warn!("these keys have changed and keep their old value until a new start: {keys}");
         }
         if changes.is_empty() {
-            info!("settings reloaded: nothing else has changed");
+            let besides = if changes.start.is_empty() { "" } else { " else" };
+            info!("settings reloaded: nothing{besides} has changed");
             return ReloadResult::Unchanged;
         }
         info!("settings reloaded: {changes}");
