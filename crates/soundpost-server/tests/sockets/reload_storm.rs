@@ -86,6 +86,28 @@ fn triggers_joins_and_connects_never_notice_a_reload() {
 }
 
 #[test]
+fn whole_channels_that_are_sent_away_hear_of_nobody_who_leaves() {
+    const MEMBERS: usize = 60;
+    let server = ReloadingServer::start("", &(app_file("one", "") + &app_file("two", "")));
+    let mut stays = server.connect_as("one");
+    stays.join("presence-room", r#"{"user_id":"of-one"}"#);
+    let mut goes: Vec<_> = (0..MEMBERS).map(|_| server.connect_as("two")).collect();
+    for (n, client) in goes.iter_mut().enumerate() {
+        client.join("presence-room", &json!({"user_id": n.to_string()}).to_string());
+    }
+    assert_eq!(server.reload("", &app_file("one", "")), "applied");
+    for (n, client) in goes.iter_mut().enumerate() {
+        for _ in n + 1..MEMBERS {
+            assert_eq!(client.event()["event"], "pusher_internal:member_added");
+        }
+        client.expect_goodbye(4001, "Application does not exist");
+    }
+    // The channel of the same name is another app's, and nothing of this was its.
+    stays.expect_silence();
+    server.await_open(1);
+}
+
+#[test]
 fn a_reload_during_the_drain_holds_nobody_up() {
     let server = ReloadingServer::start("drain_seconds = 1", &(app_file("one", "") + &app_file("two", "")));
     let (mut one, mut two) = (server.connect_as("one"), server.connect_as("two"));
