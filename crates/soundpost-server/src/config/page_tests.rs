@@ -177,6 +177,9 @@ fn the_page_names_the_flags_and_variables_that_are_read() {
     for name in super::reverb::variables() {
         assert!(PAGE.contains(name), "{name}");
     }
+    for name in super::soketi::variables() {
+        assert!(PAGE.contains(&format!("`{name}`")) || PAGE.contains(&format!("`SOKETI_{name}`")), "{name}");
+    }
     for name in named.into_iter().filter(|name| name.starts_with("REVERB_")) {
         assert!(super::reverb::variables().any(|known| known == name), "{name}");
     }

@@ -1,8 +1,10 @@
 //! `config/reverb.php`: what it says, which source beats it, and what stops the start.
 
+use std::path::Path;
+
 use super::{
-    Flags, Note, NoteLevel, Settings,
-    tests::{APP, REVERB, has_secret, load, with},
+    Flags, Invocation, Note, NoteLevel, Settings,
+    tests::{APP, Dir, REVERB, has_secret, load, with},
 };
 
 /// What `reverb:install` publishes, without its comments.
@@ -336,6 +338,20 @@ fn the_file_beside_the_env_file_is_meant_else_the_one_here() {
         assert_eq!(load(&flags(path), REVERB, &files).unwrap().server.port, expected, "{path}");
     }
     assert_eq!(load(&flags("etc/env"), REVERB, &files[1..]).unwrap().server.port, 8080);
+}
+
+#[test]
+fn the_file_is_among_those_that_are_watched_also_where_it_is_not_there_yet() {
+    let watched = |flags: Flags, files: &[(&str, &str)]| {
+        let dir = Dir::new(files);
+        let (files, _) = Invocation { flags, environment: Vec::new(), dir: dir.0.clone() }.load();
+        let name = |path: &Path| path.strip_prefix(&dir.0).unwrap().display().to_string();
+        files.paths().map(name).collect::<Vec<_>>().join(" ")
+    };
+    let all = ".env config/reverb.php soundpost.toml";
+    assert_eq!(watched(Flags::default(), &[(NAME, STOCK)]), all);
+    assert_eq!(watched(Flags::default(), &[]), all);
+    assert_eq!(watched(Flags { env_only: true, ..Flags::default() }, &[]), ".env soundpost.toml");
 }
 
 #[test]

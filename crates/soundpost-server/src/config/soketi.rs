@@ -334,7 +334,7 @@ impl Reader<'_> {
                 "without SOKETI_METRICS_ENABLED=true; admin.host and admin.port are the same".to_owned()
             } else if short == READS && self.text(PUBLISHES).is_none() && value != "-1" {
                 "apps.requests_per_second limits all requests together".to_owned()
-            } else if is_known(short) {
+            } else if variables().any(|known| known == short) {
                 continue;
             } else if let Some((_, why)) = IGNORED.iter().find(|(begin, _)| short.starts_with(begin)) {
                 let is_default = MUST_BE.iter().any(|(known, ..)| *known == short);
@@ -351,8 +351,8 @@ impl Reader<'_> {
     }
 }
 
-/// Whether a variable, named without its prefix, has a meaning here.
-fn is_known(short: &str) -> bool {
+/// Every variable that has a meaning here, without its prefix.
+pub(super) fn variables() -> impl Iterator<Item = &'static str> {
     let singles = [
         ENABLED,
         CLIENT_MESSAGES,
@@ -372,5 +372,5 @@ fn is_known(short: &str) -> bool {
     let pairs = SERVER.iter().chain(LIMITS).chain(KILOBYTES).map(|(name, _)| *name);
     let names = NAMES.iter().map(|(name, ..)| *name);
     let must = MUST_BE.iter().map(|(name, ..)| *name);
-    singles.into_iter().chain(pairs).chain(names).chain(must).any(|known| known == short)
+    singles.into_iter().chain(pairs).chain(names).chain(must)
 }
