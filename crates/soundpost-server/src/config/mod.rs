@@ -27,6 +27,8 @@ mod page_tests;
 #[cfg(test)]
 mod refusal_tests;
 #[cfg(test)]
+mod reverb_doubt_tests;
+#[cfg(test)]
 mod reverb_file_tests;
 #[cfg(test)]
 mod soketi_tests;

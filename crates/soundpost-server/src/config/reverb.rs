@@ -61,37 +61,53 @@ pub(super) fn defaults() -> Flat {
 ///
 /// Errors: scaling is switched on, which this version lacks; a switch is neither true nor false.
 pub(super) fn read(environment: &Environment, notes: &mut Vec<Note>) -> Result<Flat, ConfigError> {
-    if switch(environment, SCALING)? == Some(true) {
-        let origin = environment.origin(SCALING);
-        let place = Place { key: origin.clone(), origin };
-        return Err(ConfigError::Lacking { place, feature: "scaling over Redis" });
-    }
     let mut flat = Flat::new();
-    for (variable, key) in SERVER {
-        if let Some(value) = laravel(environment, variable) {
-            put(&mut flat, key, &environment.origin(variable), value);
-        }
-    }
-    let named = TEXTS.iter().any(|variable| laravel(environment, variable).is_some());
-    if named {
+    server(environment, &mut flat)?;
+    if names_app(environment) {
         app(environment, &mut flat)?;
         notes.push(Note::info("the app is named by REVERB_*: Reverb's defaults hold for it"));
     }
     for name in environment.names("REVERB_") {
-        let of_app = name.starts_with("REVERB_APP_");
+        let of_app = is_of_app(name);
         if !variables().any(|known| known == name) {
             notes.push(Note::warning(format!(
                 "{} is not a variable of Reverb's, ignored",
                 environment.origin(name)
             )));
-        } else if of_app && !named && laravel(environment, name).is_some() {
+        } else if of_app && !names_app(environment) && laravel(environment, name).is_some() {
             notes.push(Note::warning(format!("{name} is ignored without REVERB_APP_ID, _KEY and _SECRET")));
         }
     }
     Ok(flat)
 }
 
-fn app(environment: &Environment, flat: &mut Flat) -> Result<(), ConfigError> {
+/// Whether the variables name an app, or a part of one.
+pub(super) fn names_app(environment: &Environment) -> bool {
+    TEXTS.iter().any(|variable| laravel(environment, variable).is_some())
+}
+
+/// Whether a variable is about the app rather than the server.
+pub(super) fn is_of_app(name: &str) -> bool {
+    name.starts_with("REVERB_APP_")
+}
+
+/// The server's part of [`read`].
+pub(super) fn server(environment: &Environment, flat: &mut Flat) -> Result<(), ConfigError> {
+    if switch(environment, SCALING)? == Some(true) {
+        let origin = environment.origin(SCALING);
+        let place = Place { key: origin.clone(), origin };
+        return Err(ConfigError::Lacking { place, feature: "scaling over Redis" });
+    }
+    for (variable, key) in SERVER {
+        if let Some(value) = laravel(environment, variable) {
+            put(flat, key, &environment.origin(variable), value);
+        }
+    }
+    Ok(())
+}
+
+/// The app's part of [`read`], if there is one.
+pub(super) fn app(environment: &Environment, flat: &mut Flat) -> Result<(), ConfigError> {
     let mut set = |key: &str, variable: &str, value: config::ValueKind| {
         put(flat, &format!("{TABLE}.{key}"), &environment.origin(variable), value);
     };

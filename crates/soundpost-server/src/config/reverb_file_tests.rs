@@ -8,7 +8,7 @@ use super::{
 };
 
 /// What `reverb:install` publishes, without its comments.
-const STOCK: &str = r"<?php
+pub(super) const STOCK: &str = r"<?php
 
 return [
     'default' => env('REVERB_SERVER', 'reverb'),
@@ -55,14 +55,18 @@ return [
 ];
 ";
 
-const NAME: &str = "config/reverb.php";
+pub(super) const NAME: &str = "config/reverb.php";
 
-fn start(file: &str, environment: &[(&str, &str)], files: &[(&str, &str)]) -> Result<Settings, String> {
+pub(super) fn start(
+    file: &str,
+    environment: &[(&str, &str)],
+    files: &[(&str, &str)],
+) -> Result<Settings, String> {
     load(&Flags::default(), environment, &[files, &[(NAME, file)]].concat())
 }
 
 /// The stock file with one line in place of another.
-fn changed(from: &str, to: &str) -> String {
+pub(super) fn changed(from: &str, to: &str) -> String {
     let begin = STOCK.find(from).unwrap_or_else(|| panic!("{from} is in the stock file"));
     let end = STOCK[begin..].find('\n').unwrap() + begin;
     format!("{}{to}{}", &STOCK[..begin], &STOCK[end..])
@@ -186,124 +190,6 @@ fn words_of_variables_are_what_laravel_makes_of_them() {
     assert!(refused.starts_with("server.port (REVERB_SERVER_PORT in .env) is \"x\""), "{refused}");
 }
 
-/// Holds a line of the file to its refusal, whose place is that line, and to what settles it.
-fn doubt(from: &str, to: &str, expected: &str, remedy: &str, settle: (&str, &str)) {
-    let (file, id) = (changed(from, to), ("SOUNDPOST_APPS__0__ID", "1"));
-    let refused = start(&file, REVERB, &[]).unwrap_err();
-    let (place, problem) = refused.split_once(": ").unwrap();
-    assert_eq!(problem, format!("{expected}; {remedy}"), "{to}");
-    let line: usize = place.strip_prefix("config/reverb.php:").unwrap().parse().unwrap();
-    let known = file.lines().nth(line - 1).unwrap();
-    assert!(known.contains(to) || to.is_empty(), "{place}: {known}");
-    let settled = start(&file, &with(REVERB, &[id, settle]), &[]);
-    assert!(settled.is_ok(), "{to}: {settled:?}");
-}
-
-/// What settles a key of the first app.
-fn by_app(key: &str) -> String {
-    format!(
-        "set {key} in soundpost.toml, in an [[apps]] with id = \"1\", or SOUNDPOST_APPS__0__{} beside \
-         SOUNDPOST_APPS__0__ID=1",
-        key.to_uppercase()
-    )
-}
-
-#[test]
-fn origins_that_are_not_certain_stop_the_start_until_another_source_says_them() {
-    let origins = by_app("allowed_origins");
-    for (from, to, expected, remedy, settle) in [
-        (
-            "'allowed_origins'",
-            "'allowed_origins' => config('app.origins'),",
-            "apps.apps.0.allowed_origins is a call of config(), which is not read without PHP",
-            &origins,
-            ("SOUNDPOST_APPS__0__ALLOWED_ORIGINS", "a.test"),
-        ),
-        (
-            "'allowed_origins'",
-            "'allowed_origins' => env('APP_ENV') === 'production' ? ['a.test'] : ['*'],",
-            "apps.apps.0.allowed_origins is the operator ===, which is not read without PHP",
-            &origins,
-            ("SOUNDPOST_APPS__0__ALLOWED_ORIGINS__0", "a.test"),
-        ),
-        (
-            "'allowed_origins'",
-            "'allowed_origins' => ['a.test', parse_url(env('APP_URL'), PHP_URL_HOST)],",
-            "apps.apps.0.allowed_origins is a call of parse_url(), which is not read without PHP",
-            &origins,
-            ("SOUNDPOST_APPS__0__ALLOWED_ORIGINS", "a.test"),
-        ),
-        (
-            "'allowed_origins'",
-            "'allowed_origins' => explode(',', env('ORIGINS')),",
-            "apps.apps.0.allowed_origins asks for ORIGINS, which is set nowhere",
-            &origins,
-            ("ORIGINS", "a.test"),
-        ),
-        (
-            "'allowed_origins'",
-            "",
-            "apps.apps.0.allowed_origins is missing",
-            &origins,
-            ("SOUNDPOST_APPS__0__ALLOWED_ORIGINS", "a.test"),
-        ),
-        (
-            "'allowed_origins'",
-            "'allowed_origins' => '*',",
-            "apps.apps.0.allowed_origins is no list",
-            &origins,
-            ("SOUNDPOST_APPS__0__ALLOWED_ORIGINS", "a.test"),
-        ),
-    ] {
-        doubt(from, to, expected, remedy, settle);
-    }
-}
-
-#[test]
-fn other_values_that_are_not_certain_stop_the_start_until_another_source_says_them() {
-    let minute = by_app("messages_per_minute");
-    let port = "set server.port in soundpost.toml, or SOUNDPOST_SERVER__PORT".to_owned();
-    for (from, to, expected, remedy, settle) in [
-        (
-            "'max_connections'",
-            "'max_connections' => env('MAX_CONNECTIONS'),",
-            "apps.apps.0.max_connections asks for MAX_CONNECTIONS, which is set nowhere",
-            &by_app("connections_max"),
-            ("MAX_CONNECTIONS", "7"),
-        ),
-        (
-            "'accept_client_events_from'",
-            "'accept_client_events_from' => Who::MEMBERS,",
-            "apps.apps.0.accept_client_events_from is the name Who, which is not read without PHP",
-            &by_app("client_events"),
-            ("SOUNDPOST_APPS__0__CLIENT_EVENTS", "none"),
-        ),
-        (
-            "'max_attempts'",
-            "'max_attempts' => 60 * 2,",
-            "apps.apps.0.rate_limiting is the operator *, which is not read without PHP",
-            &minute,
-            ("SOUNDPOST_APPS__0__MESSAGES_PER_WINDOW", "5"),
-        ),
-        (
-            "'secret'",
-            "'secret' => decrypt(env('SECRET')),",
-            "apps.apps.0.secret is a call of decrypt(), which is not read without PHP",
-            &by_app("secret"),
-            ("SOUNDPOST_APPS__0__SECRET", "a-secret-of-16-or-more"),
-        ),
-        (
-            "'port'",
-            "'port' => $port,",
-            "servers.reverb.port is the variable $port, which is not read without PHP",
-            &port,
-            ("SOUNDPOST_SERVER__PORT", "1"),
-        ),
-    ] {
-        doubt(from, to, expected, remedy, settle);
-    }
-}
-
 #[test]
 fn a_file_settles_it_too_and_flags_skip_it() {
     let file = changed("'allowed_origins'", "'allowed_origins' => config('x'),");
@@ -341,6 +227,26 @@ fn the_file_beside_the_env_file_is_meant_else_the_one_here() {
 }
 
 #[test]
+fn what_the_file_lacks_is_taken_from_reverbs_own_as_laravel_does() {
+    let more = with(REVERB, &[("REVERB_SERVER_PORT", "6001"), ("REVERB_APP_MAX_CONNECTIONS", "7")]);
+    let without = load(&Flags::default(), &more, &[]).unwrap();
+    for file in ["<?php return [];", "<?php return ['port' => 1, 'app_id' => env('REVERB_APP_ID')];"] {
+        let settings = start(file, &more, &[]).unwrap();
+        assert_eq!(format!("{:?}", settings.server), format!("{:?}", without.server), "{file}");
+        assert_eq!(format!("{:?}", settings.apps), format!("{:?}", without.apps), "{file}");
+        assert!(warnings(&settings).is_empty(), "{:?}", settings.notes);
+    }
+    let half = start("<?php return ['servers' => ['reverb' => ['port' => 5]]];", &more, &[]).unwrap();
+    assert_eq!((half.server.port, half.apps.len()), (5, 1));
+    assert!(warnings(&half)[0].starts_with("REVERB_SERVER_PORT is ignored"), "{:?}", half.notes);
+    // The apps of a version that was never released stand one level higher.
+    let old = "<?php return [\n'apps' => [['app_id' => env('REVERB_APP_ID')]]];";
+    let expected = "config/reverb.php:2: apps.apps is missing; name the apps in soundpost.toml (a table [[apps]] for each)";
+    assert_eq!(start(old, REVERB, &[]).unwrap_err(), expected);
+    assert!(start(old, &[], &[]).unwrap().development_app);
+}
+
+#[test]
 fn the_file_is_among_those_that_are_watched_also_where_it_is_not_there_yet() {
     let watched = |flags: Flags, files: &[(&str, &str)]| {
         let dir = Dir::new(files);
@@ -352,48 +258,6 @@ fn the_file_is_among_those_that_are_watched_also_where_it_is_not_there_yet() {
     assert_eq!(watched(Flags::default(), &[(NAME, STOCK)]), all);
     assert_eq!(watched(Flags::default(), &[]), all);
     assert_eq!(watched(Flags { env_only: true, ..Flags::default() }, &[]), ".env soundpost.toml");
-}
-
-#[test]
-fn apps_that_cannot_be_known_stop_the_start_until_ours_are_named() {
-    let all = "name the apps in soundpost.toml (a table [[apps]] for each)";
-    let apps = "'apps' => [\n            [\n";
-    let provider = STOCK.replace("'provider' => 'config'", "'provider' => 'database'");
-    for (file, expected) in [
-        (provider, format!("23: apps.provider is a provider of its own, which only PHP can ask; {all}")),
-        (
-            STOCK.replace("'provider' => 'config'", "'provider' => Custom::class"),
-            format!("23: apps.provider is the name Custom, which is not read without PHP; {all}"),
-        ),
-        (
-            STOCK.replace(apps, "'apps' => [ ...more(),\n            [\n"),
-            format!("24: apps.apps.0 is a call of more(), which is not read without PHP; {all}"),
-        ),
-        (
-            STOCK.replace(apps, "'apps' => $apps, 'unused' => [\n            [\n"),
-            format!("24: apps.apps is the variable $apps, which is not read without PHP; {all}"),
-        ),
-    ] {
-        assert_eq!(start(&file, REVERB, &[]).unwrap_err(), format!("config/reverb.php:{expected}"));
-        let settings = start(&file, REVERB, &[("soundpost.toml", &APP.replace("\"k\"", "\"k9\""))]).unwrap();
-        assert_eq!(settings.apps.iter().filter(|app| app.key.as_str() == "k9").count(), 1);
-    }
-    let id = changed("'app_id'", "'app_id' => app_id(),");
-    let expected = "config/reverb.php:28: apps.apps.0.app_id is a call of app_id(), which is not read without PHP; write \
-                    it out, or name all apps in soundpost.toml and start with --env-only";
-    assert_eq!(start(&id, REVERB, &[]).unwrap_err(), expected);
-    let expected = "config/reverb.php:27: apps.apps.0.secret asks for REVERB_APP_SECRET, which is not set; set secret in \
-                    soundpost.toml, in an [[apps]] with id = \"1\", or SOUNDPOST_APPS__0__SECRET beside \
-                    SOUNDPOST_APPS__0__ID=1";
-    assert_eq!(start(STOCK, &REVERB[..2], &[]).unwrap_err(), expected);
-}
-
-#[test]
-fn a_file_that_is_not_read_at_all_names_its_line_and_the_flag() {
-    let refused = start("<?php\nif (env('A')) { return ['secret' => 'hush']; }", REVERB, &[]).unwrap_err();
-    let expected = "config/reverb.php:2: a statement other than return or an assignment, which is not read without PHP; \
-                    write the settings into soundpost.toml and start with --env-only";
-    assert_eq!(refused, expected);
 }
 
 #[test]

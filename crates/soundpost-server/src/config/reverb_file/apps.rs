@@ -6,7 +6,7 @@ use super::{GUARDS, Reader, is_unread, look_up, scalar, unknown, why_not};
 use crate::config::{
     ConfigError, Note,
     layers::put,
-    php::{Evaluated, Item, Key, Kind, Plain, Unread, Value},
+    php::{Evaluated, Item, Key, Kind, Lookup, Plain, Unread, Value},
     reverb,
 };
 
@@ -49,7 +49,22 @@ impl Reader<'_> {
             }
         }
         let items: &[Item] = match look_up(file, &["apps", "apps"]) {
-            Ok(None) => &[],
+            Ok(None) => {
+                // Reverb would serve no app at all, which nobody means who names one.
+                if let Lookup::Found(apps) = file.get("apps")
+                    && apps.kind != Kind::Null
+                    && reverb::names_app(self.environment)
+                {
+                    self.doubt(
+                        &["apps"],
+                        apps.line,
+                        "apps.apps",
+                        "is missing".to_owned(),
+                        NAME_THEM.to_owned(),
+                    );
+                }
+                &[]
+            }
             Ok(Some(Value { kind: Kind::Array(items), .. })) => items,
             Ok(Some(value)) => {
                 let unread = self.evaluate(value).err();

@@ -94,11 +94,21 @@ pub(super) fn read(
     notes: &mut Vec<Note>,
 ) -> Result<Said, ConfigError> {
     let mut reader = Reader { path, environment, said: Said::default() };
+    // Laravel takes what the file does not have out of Reverb's own one, which asks for the usual variables.
+    let lacks = |key| file.get(key) == Lookup::Absent;
+    let (lacks_server, lacks_apps) = (lacks("servers"), lacks("apps"));
     reader.server(file)?;
     keys::check(&mut reader.said.own)?;
     keys::check(&mut reader.said.variables)?;
+    if lacks_server {
+        reverb::server(environment, &mut reader.said.variables)?;
+    }
     reader.other_tls(file, notes);
-    let count = reader.apps(file, notes)?;
+    let mut count = reader.apps(file, notes)?;
+    if lacks_apps && reverb::names_app(environment) {
+        reverb::app(environment, &mut reader.said.variables)?;
+        count = 1;
+    }
     let path = path.display();
     notes.push(Note::info(format!("{path} says what REVERB_* mean")));
     if count > 0 {
@@ -107,7 +117,9 @@ pub(super) fn read(
     let mut used = BTreeSet::new();
     variables(file, &mut used);
     for name in environment.names("REVERB_").into_iter().filter(|name| !used.contains(name)) {
-        if !reverb::is_ignored(name) {
+        let is_stock = reverb::variables().any(|known| known == name);
+        let is_read = is_stock && if reverb::is_of_app(name) { lacks_apps } else { lacks_server };
+        if !is_read && !reverb::is_ignored(name) {
             let origin = environment.origin(name);
             notes.push(Note::warning(format!("{origin} is ignored: {path} does not read it")));
         }
