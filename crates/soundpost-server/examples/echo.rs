@@ -29,6 +29,7 @@ use soundpost_server::{
     delivery::{Delivery, Hub, Queued},
     node::Node,
     socket::{self, Admitted, Dialect, Opened, Sockets},
+    tls::Transport,
 };
 use tokio::{
     net::{TcpListener, TcpStream},
@@ -118,7 +119,7 @@ async fn greet(stream: TcpStream, sockets: Rc<Sockets>, app: Arc<RunningApp>) {
                 };
                 let (Some(of_app), Some(of_node)) = (app.quota.admit(), app.quota.admit()) else { return };
                 let opened = Opened {
-                    stream: parts.io.into_inner(),
+                    transport: Transport::Plain(parts.io.into_inner()),
                     early: parts.read_buf.to_vec(),
                     admitted: Ok(Admitted { app, quota: [of_app, of_node] }),
                 };

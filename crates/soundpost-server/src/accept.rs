@@ -26,13 +26,13 @@ pub(crate) struct Reserve {
 
 impl Reserve {
     /// Accepts one connection with the reserved descriptor and turns it away.
-    fn refuse_one(&self, listener: &Listener, held: &mut Option<std::fs::File>) {
+    fn refuse_one(&self, listener: &Listener, held: &mut Option<std::fs::File>, node: &Node) {
         if !self.is_short.swap(true, Relaxed) {
             error!("out of file descriptors: new connections are refused until some close");
         }
         *held = None;
-        if let Ok((stream, _)) = listener.accept() {
-            turn_away(&stream, UNAVAILABLE);
+        if let Ok((stream, address)) = listener.accept() {
+            turn_away(&stream, Peer::accepted(node, address).refusal(UNAVAILABLE));
         }
         *held = reserve();
     }
@@ -49,6 +49,10 @@ const UNAVAILABLE: &[u8] =
 /// What an address with too many connections hears, which is not asked what it wants.
 pub(crate) const TOO_MANY: &[u8] =
     b"HTTP/1.1 429 Too Many Requests\r\nconnection: close\r\nretry-after: 1\r\ncontent-length: 0\r\n\r\n";
+
+/// What stands for both where clients speak TLS: a record with the alert `internal_error`, fatal. They are not worth a
+/// handshake, and without one nothing more can be said.
+pub(crate) const NOT_NOW: &[u8] = &[21, 3, 1, 0, 2, 2, 80];
 
 /// Writes an answer to a request that is not read; whether the client gets it is its own affair.
 fn turn_away(stream: &TcpStream, answer: &[u8]) {
@@ -90,7 +94,7 @@ impl Acceptor {
                     turn = turn.wrapping_add(1);
                 }
                 Err(error) if is_shortage(&error) => {
-                    self.reserve.refuse_one(&plain, &mut held);
+                    self.reserve.refuse_one(&plain, &mut held, &self.node);
                     tokio::time::sleep(PAUSE).await;
                 }
                 Err(error) => {
@@ -108,7 +112,7 @@ impl Acceptor {
         let peer = Peer::accepted(&self.node, address);
         let known = peer.address.filter(|_| !peer.is_trusted);
         let Ok(place) = self.node.admit_address(known) else {
-            turn_away(&stream, TOO_MANY);
+            turn_away(&stream, peer.refusal(TOO_MANY));
             return;
         };
         let count = self.workers.len();

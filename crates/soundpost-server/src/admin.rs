@@ -35,6 +35,7 @@ use crate::{
     metrics::{AppCounters, ClientEventResult, ReloadResult, TriggerResult},
     node::Node,
     process,
+    tls::Handshake,
 };
 
 /// A request's head must be complete so long after the last one.
@@ -128,6 +129,11 @@ struct ResultLabels {
 }
 
 #[derive(Clone, Debug, EncodeLabelSet)]
+struct HandshakeLabel {
+    result: &'static str,
+}
+
+#[derive(Clone, Debug, EncodeLabelSet)]
 struct ReasonLabels {
     app: String,
     reason: &'static str,
@@ -145,6 +151,7 @@ impl Collector for Scrape {
         self.counters(&mut encoder)?;
         self.endings(&mut encoder)?;
         self.reloads(&mut encoder)?;
+        self.handshakes(&mut encoder)?;
         process::encode(&mut encoder)
     }
 }
@@ -275,6 +282,15 @@ impl Scrape {
             gauge(encoder, name, help, value)?;
         }
         Ok(())
+    }
+
+    /// Nothing where the listeners speak no TLS.
+    fn handshakes(&self, encoder: &mut DescriptorEncoder<'_>) -> Result<(), fmt::Error> {
+        let Some(tls) = &self.node.tls else { return Ok(()) };
+        let by_result = Handshake::ALL
+            .iter()
+            .map(|(outcome, word)| (HandshakeLabel { result: word }, tls.handshakes.value(*outcome)));
+        family(encoder, "soundpost_tls_handshakes", "TLS handshakes", MetricType::Counter, by_result)
     }
 
     /// What has happened at least once, for each app and for none.

@@ -23,7 +23,7 @@ use tokio::{
 use tracing::{debug, warn};
 
 use crate::{
-    accept::TOO_MANY,
+    accept::{NOT_NOW, TOO_MANY},
     addresses::{AddressPlace, AddressRefusal},
     node::Node,
     proxy::header::{self, Malformed, Progress, Speaker},
@@ -43,14 +43,22 @@ pub struct Peer {
     pub is_tls: bool,
     /// Whether it is a proxy that is believed when it names its clients.
     pub is_trusted: bool,
+    /// Whether it must speak TLS to us and has not: the other protocol is answered with what is wrong.
+    pub owes_tls: bool,
 }
 
 impl Peer {
     /// The other end of an accepted socket. Who reaches a Unix socket was let in by the permissions of its file, and
-    /// has no address that could be the truth instead, so it is trusted.
+    /// has no address that could be the truth instead, so it is trusted; and TLS there would protect nothing.
     pub fn accepted(node: &Node, address: Option<IpAddr>) -> Self {
         let is_trusted = address.is_none_or(|address| node.proxies.load().trusted.trusts(address));
-        Self { address, is_tls: false, is_trusted }
+        let owes_tls = node.tls.is_some() && address.is_some();
+        Self { address, is_tls: false, is_trusted, owes_tls }
+    }
+
+    /// How it is turned away: with `answer`, or where TLS was to come first with what stands for it there.
+    pub(crate) const fn refusal(self, answer: &'static [u8]) -> &'static [u8] {
+        if self.owes_tls { NOT_NOW } else { answer }
     }
 
     /// Whether a PROXY header must come first.
@@ -64,7 +72,9 @@ impl Peer {
             Speaker::Proxy => self,
             // What follows comes from somebody else, whose word is worth nothing.
             Speaker::Unknown { is_tls } => Self { is_tls, is_trusted: false, ..self },
-            Speaker::Client { address, is_tls } => Self { is_tls, ..Self::accepted(node, Some(address)) },
+            Speaker::Client { address, is_tls } => {
+                Self { is_tls, owes_tls: self.owes_tls, ..Self::accepted(node, Some(address)) }
+            }
         }
     }
 }
@@ -130,7 +140,7 @@ pub async fn introduce(node: &Node, stream: &mut TcpStream, peer: Peer, held: &R
             // Of a further proxy, or one that speaks for itself, the clients are counted when it names them.
             let is_client = matches!(speaker, Speaker::Client { .. }) && !peer.is_trusted;
             if is_client && held.admit(node, peer.address).is_err() {
-                turn_away(stream).await;
+                turn_away(stream, peer.refusal(TOO_MANY)).await;
                 return None;
             }
             Some(peer)
@@ -170,8 +180,8 @@ async fn read_header(stream: &mut TcpStream) -> Result<Speaker, HeaderError> {
 }
 
 /// Answers a request that nobody reads, and waits for the client to go.
-async fn turn_away(stream: &mut TcpStream) {
-    drop(stream.try_write(TOO_MANY));
+async fn turn_away(stream: &mut TcpStream, answer: &[u8]) {
+    drop(stream.try_write(answer));
     drop(socket2::SockRef::from(&*stream).shutdown(std::net::Shutdown::Write));
     let mut rest = [0; 1024];
     let discard = async { while stream.read(&mut rest).await.is_ok_and(|count| count > 0) {} };

@@ -14,7 +14,7 @@ use std::{
         Arc,
         atomic::{AtomicU8, AtomicU32, Ordering::Relaxed},
     },
-    task::{Context, Poll},
+    task::{Context, Poll, ready},
     time::{Duration, Instant},
 };
 
@@ -30,7 +30,10 @@ use hyper::{
 };
 use hyper_util::rt::TokioIo;
 use soundpost_protocol::{api::Query, close::CloseReason, connection::Opening};
-use tokio::{net::TcpStream, task::yield_now};
+use tokio::{
+    io::{AsyncRead, ReadBuf},
+    task::yield_now,
+};
 use tracing::debug;
 
 use crate::{
@@ -40,6 +43,7 @@ use crate::{
     node::Node,
     proxy::forwarded::Forwarded,
     socket::{self, Admitted, Opened, Pusher, Sockets},
+    tls::{self, Transport},
 };
 
 /// A request's head must be complete so long after its first byte.
@@ -76,6 +80,8 @@ struct Activity {
 const IDLE: u8 = 0;
 const HEAD: u8 = 1;
 const BUSY: u8 = 2;
+/// Not HTTP at all; the connection is over.
+const SPEAKS_TLS: u8 = 3;
 
 impl Activity {
     fn new() -> Arc<Self> {
@@ -107,8 +113,35 @@ impl Activity {
 
 /// A socket that notes when something is read from it.
 struct Watched {
-    io: TokioIo<TcpStream>,
+    io: TokioIo<Transport>,
     activity: Arc<Activity>,
+    /// Nothing has been read, so the first byte may show that the client speaks TLS to a plain port.
+    is_fresh: bool,
+}
+
+/// What is read at first is looked at in a buffer of its own: most requests have less. hyper's own buffer cannot be
+/// looked into.
+const FIRST_READ_BYTES: usize = 2048;
+
+impl Watched {
+    /// The first read of a plain connection. Errors: those of the socket; it speaks TLS, and has been told.
+    fn poll_first(&mut self, cx: &mut Context<'_>, mut into: ReadBufCursor<'_>) -> Poll<io::Result<()>> {
+        let mut bytes = [0; FIRST_READ_BYTES];
+        let length = bytes.len().min(into.remaining());
+        let mut first = ReadBuf::new(bytes.get_mut(..length).unwrap_or_default());
+        ready!(Pin::new(self.io.inner_mut()).poll_read(cx, &mut first))?;
+        self.is_fresh = false;
+        self.activity.heard();
+        if let (Some(&tls::TLS_HANDSHAKE), Transport::Plain(stream)) =
+            (first.filled().first(), self.io.inner())
+        {
+            tls::answer_tls(stream);
+            self.activity.enter(SPEAKS_TLS);
+            return Poll::Ready(Err(io::Error::other("the client speaks TLS to a plain port")));
+        }
+        into.put_slice(first.filled());
+        Poll::Ready(Ok(()))
+    }
 }
 
 impl Read for Watched {
@@ -117,6 +150,9 @@ impl Read for Watched {
         cx: &mut Context<'_>,
         into: ReadBufCursor<'_>,
     ) -> Poll<io::Result<()>> {
+        if self.is_fresh {
+            return self.poll_first(cx, into);
+        }
         let read = Pin::new(&mut self.io).poll_read(cx, into);
         if read.is_ready() {
             self.activity.heard();
@@ -153,9 +189,10 @@ impl Write for Watched {
 
 /// Serves one accepted connection of `peer` until it closes, times out or becomes a WebSocket. `held` is dropped at the
 /// end of the connection, whatever it became.
-pub async fn serve(door: Rc<Door>, stream: TcpStream, peer: Peer, held: Rc<Held>) {
+pub async fn serve(door: Rc<Door>, transport: Transport, peer: Peer, held: Rc<Held>) {
     let activity = Activity::new();
-    let watched = Watched { io: TokioIo::new(stream), activity: Arc::clone(&activity) };
+    let is_fresh = matches!(transport, Transport::Plain(_)) && !peer.owes_tls;
+    let watched = Watched { io: TokioIo::new(transport), activity: Arc::clone(&activity), is_fresh };
     let requests = Cell::new(0_u32);
     let service = service_fn(|request| {
         activity.enter(BUSY);
@@ -179,6 +216,9 @@ pub async fn serve(door: Rc<Door>, stream: TcpStream, peer: Peer, held: Rc<Held>
         if let Poll::Ready(ended) = connection.as_mut().poll(cx) {
             if let Err(error) = ended {
                 debug!(%error, "HTTP connection broke off");
+            }
+            if activity.phase.load(Relaxed) == SPEAKS_TLS {
+                door.node.mistakes.tls_on_plain();
             }
             return Poll::Ready(());
         }
@@ -206,11 +246,22 @@ async fn respond(
     if is_upgrade(&request) {
         return upgrade(door, request, peer, held);
     }
+    if peer.owes_tls {
+        return misdirected();
+    }
     let draining = door.node.is_draining();
     let mut response = api::respond(&door.node, door.worker, request).await;
     if draining {
         response.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
     }
+    response
+}
+
+/// For plain HTTP on a port with TLS.
+fn misdirected() -> Response<Full<Bytes>> {
+    let text = "this port speaks TLS: use https:// or wss://";
+    let mut response = api::refusal(StatusCode::BAD_REQUEST, text);
+    response.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
     response
 }
 
@@ -258,7 +309,7 @@ fn upgrade(
             Ok(Admitted { app, quota }) => door.node.apps.successor(&app).map(|app| Admitted { app, quota }),
             refused @ Err(_) => refused,
         };
-        let opened = Opened { stream: parts.io.io.into_inner(), early: parts.read_buf.to_vec(), admitted };
+        let opened = Opened { transport: parts.io.io.into_inner(), early: parts.read_buf.to_vec(), admitted };
         if let Some(reading) = socket::open::<Pusher>(&door.sockets, opened) {
             // A task of its own, so that the room this one needed for the handshake is free again.
             tokio::task::spawn_local(async move {
@@ -283,6 +334,7 @@ fn client_of(node: &Node, peer: Peer, headers: &HeaderMap) -> Peer {
         address: forwarded.address.or(peer.address),
         is_tls: forwarded.is_tls.unwrap_or(peer.is_tls),
         is_trusted: false,
+        ..peer
     }
 }
 
@@ -306,6 +358,8 @@ fn admit(
     let app = key.and_then(|key| node.apps.by_key(key));
     let admitted = match key {
         None => Err(CloseReason::UnknownPath),
+        // pusher-js comes back with TLS on its own when it is told so.
+        Some(_) if client.owes_tls => Err(CloseReason::TlsOnly),
         Some(_) => check(node, app.as_ref(), client, request),
     };
     admitted.inspect_err(|reason| {

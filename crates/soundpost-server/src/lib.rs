@@ -24,4 +24,5 @@ pub mod proxy;
 pub mod reload;
 pub mod server;
 pub mod socket;
+pub mod tls;
 pub mod worker;

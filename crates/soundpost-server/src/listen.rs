@@ -13,7 +13,7 @@ use socket2::{Domain, Protocol, SockRef, Socket, Type};
 use tracing::{debug, warn};
 
 pub(crate) use self::unix::SocketFile;
-use crate::config::Listen;
+use crate::{config::Listen, tls::TlsError};
 
 /// Connections that wait to be accepted.
 const BACKLOG: i32 = 4096;
@@ -37,6 +37,9 @@ pub enum StartError {
         /// Why, and what to do.
         problem: String,
     },
+    /// A certificate or its key cannot be used.
+    #[error("{0}")]
+    Tls(#[from] TlsError),
     /// No random numbers, threads or event queue to be had.
     #[error("cannot start: {0}")]
     System(#[from] io::Error),

@@ -20,6 +20,7 @@ use crate::{
     delivery::{Delivery, Queued},
     metrics::Reloads,
     proxy::Proxies,
+    tls::{Mistakes, Tls},
 };
 
 /// Request bodies that are being read, over all connections of the node, bytes.
@@ -48,6 +49,10 @@ pub struct Node {
     drain_milliseconds: AtomicU64,
     /// How often the settings were read again.
     pub reloads: Reloads,
+    /// What the public listeners speak TLS with, if they do.
+    pub tls: Option<Tls>,
+    /// Clients that speak the wrong protocol to them.
+    pub mistakes: Mistakes,
     /// The node is about to stop.
     pub draining: AtomicBool,
     /// What may stand in front of the node.
@@ -76,6 +81,8 @@ impl Node {
             request_bytes_max: AtomicUsize::new(0),
             drain_milliseconds: AtomicU64::new(0),
             reloads: Reloads::new(unix_seconds()),
+            tls: None,
+            mistakes: Mistakes::default(),
             draining: AtomicBool::new(false),
             proxies: ArcSwap::default(),
             refused_addresses: AtomicU64::new(0),

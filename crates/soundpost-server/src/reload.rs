@@ -2,15 +2,14 @@
 //!
 //! One task of the main thread does it, so that no two reloads are ever under way at once; what asks meanwhile is asked
 //! once more. Workers hear of changed apps by [`Apps::replacements`](crate::apps::Apps::replacements). What is not of
-//! the settings but is read with them, such as certificates, belongs into [`Reloader::prepare`] and
-//! [`Reloader::commit`]; its files are noted in [`Files`] where the settings are read, and are then watched.
+//! the settings but is read with them, such as certificates, belongs into [`read`] and [`Reloader::commit`]; its files are noted in [`Files`] where the settings are read, and are then watched.
 
 mod changes;
 #[cfg(test)]
 mod tests;
 mod watch;
 
-use std::{fmt, path::PathBuf, sync::Arc};
+use std::{fmt, path::PathBuf, sync::Arc, time::SystemTime};
 
 use soundpost_protocol::app::{App, AppId, AppSecret};
 use tokio::{sync::Notify, task::spawn_blocking, time::MissedTickBehavior};
@@ -21,6 +20,7 @@ use crate::{
     config::{ConfigError, DEVELOPMENT_SECRET, Files, Invocation, LogSettings, NoteLevel, Settings},
     metrics::ReloadResult,
     node::{Node, unix_seconds},
+    tls::{Certificates, Changed, Fresh, TlsError},
 };
 
 /// Lets other log settings hold. Errors: why they cannot; then the ones before still do.
@@ -53,6 +53,9 @@ enum Refusal {
     /// The server would not start with them either.
     #[error(transparent)]
     Config(#[from] ConfigError),
+    /// A certificate or its key cannot be used.
+    #[error(transparent)]
+    Tls(#[from] TlsError),
     /// A file that was read before is not there any more, which is more likely a slip than a wish for the defaults.
     #[error("{} is gone; put it back, or start anew without it", .0.display())]
     Lost(PathBuf),
@@ -111,12 +114,12 @@ impl Reloader {
 
     /// Reads the settings, away from the threads that serve, and lets them hold or says why not.
     async fn reload(&mut self) -> ReloadResult {
-        let invocation = Arc::clone(&self.invocation);
-        let read = spawn_blocking(move || invocation.load()).await;
+        let (invocation, has_tls) = (Arc::clone(&self.invocation), self.node.tls.is_some());
+        let read = spawn_blocking(move || read(&invocation, has_tls)).await;
         let applied = match read {
             Ok((files, loaded)) => {
                 self.watch.follow(files.clone());
-                loaded.map_err(Refusal::from).and_then(|settings| self.apply(settings, files))
+                loaded.and_then(|(settings, fresh)| self.apply(settings, fresh, files))
             }
             Err(_) => Err(Refusal::Fault),
         };
@@ -131,9 +134,9 @@ impl Reloader {
         result
     }
 
-    fn apply(&mut self, settings: Settings, files: Files) -> Result<Changes, Refusal> {
+    fn apply(&mut self, settings: Settings, fresh: Option<Fresh>, files: Files) -> Result<Changes, Refusal> {
         self.prepare(&settings, &files)?;
-        let changes = self.commit(settings);
+        let changes = self.commit(settings, fresh);
         self.files = files;
         Ok(changes)
     }
@@ -158,9 +161,13 @@ impl Reloader {
     }
 
     /// Lets the settings hold. Nothing in here can fail.
-    fn commit(&mut self, settings: Settings) -> Changes {
+    fn commit(&mut self, settings: Settings, fresh: Option<Fresh>) -> Changes {
         let mut changes = Changes::of_server(&self.settings, &settings);
         self.node.settle(&settings);
+        if let Some((tls, fresh)) = self.node.tls.as_ref().zip(fresh) {
+            changes.certificates = tls.certificates.take(fresh) == Changed::Certificates;
+            tls.certificates.warnings(SystemTime::now()).iter().for_each(|warning| warn!("{warning}"));
+        }
         changes.apps = self.node.apps.replace(settings.apps.clone());
         changes::take_live(&mut self.settings, settings);
         changes
@@ -186,6 +193,18 @@ impl Reloader {
         }
         ReloadResult::Applied
     }
+}
+
+/// The settings, the certificates they name if TLS is spoken, and the files that took. Whether it is spoken is settled
+/// at the start.
+fn read(invocation: &Invocation, has_tls: bool) -> (Files, Result<(Settings, Option<Fresh>), Refusal>) {
+    let (files, loaded) = invocation.load();
+    let with_certificates = |settings: Settings| {
+        let pairs = Some(settings.server.tls.clone()).filter(|pairs| has_tls && !pairs.is_empty());
+        let fresh = pairs.map(Certificates::read).transpose()?;
+        Ok((settings, fresh))
+    };
+    (files, loaded.map_err(Refusal::from).and_then(with_certificates))
 }
 
 fn has_public_secret(app: &App) -> bool {

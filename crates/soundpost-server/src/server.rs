@@ -5,7 +5,7 @@ use std::{
     net::{SocketAddr, TcpListener},
     path::{Path, PathBuf},
     sync::Arc,
-    time::Duration,
+    time::{Duration, SystemTime},
 };
 
 use soundpost_protocol::presence::NodeId;
@@ -21,13 +21,14 @@ use crate::{
     accept::{Acceptor, Reserve},
     admin,
     apps::{Apps, Quota, WORKERS_MAX, WorkerId},
-    config::Settings,
+    config::{ServerSettings, Settings},
     delivery::{Delivery, Queued},
     drain,
     listen::{Listener, SocketFile, listen, listen_admin},
     memory,
     node::Node,
     reload::{Reload, Reloader},
+    tls::{Certificates, Served, Tls, TlsError},
     worker::Worker,
 };
 
@@ -88,6 +89,7 @@ impl Server {
         );
         node.path_prefix.clone_from(&server.path);
         node.settle(&settings);
+        node.tls = tls(server, workers)?;
         let node = Arc::new(node);
         let start = |id| Worker::start(WorkerId(id), Arc::clone(&node));
         let workers = (0..=u8::MAX).take(workers).map(start).collect::<io::Result<_>>()?;
@@ -123,6 +125,11 @@ impl Server {
     /// Where metrics are.
     pub fn admin_address(&self) -> Option<SocketAddr> {
         self.admin.as_ref().and_then(|admin| admin.local_addr().ok())
+    }
+
+    /// The certificates it speaks TLS with; none where it does not.
+    pub fn certificates(&self) -> Vec<Served> {
+        self.node.tls.as_ref().map(|tls| tls.certificates.served()).unwrap_or_default()
     }
 
     /// The node, for whoever wants to look inside.
@@ -164,6 +171,20 @@ impl Server {
         tasks.shutdown().await;
         Ok(())
     }
+}
+
+/// What the listeners speak TLS with, if they are to.
+fn tls(server: &ServerSettings, workers: usize) -> Result<Option<Tls>, TlsError> {
+    if server.tls.is_empty() {
+        return Ok(None);
+    }
+    let certificates = Certificates::load(server.tls.clone())?;
+    for warning in certificates.warnings(SystemTime::now()) {
+        warn!("{warning}");
+    }
+    let mut tls = Tls::new(certificates, workers)?;
+    tls.handshake_timeout = server.tls_handshake_timeout;
+    Ok(Some(tls))
 }
 
 /// Carries out what was put off, and forgets what cache channels have kept for long enough.

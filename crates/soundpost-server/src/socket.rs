@@ -24,7 +24,7 @@ use soundpost_protocol::{
 };
 use tokio::{
     io::{AsyncRead, ReadBuf},
-    net::{TcpStream, tcp::OwnedReadHalf},
+    net::tcp::OwnedReadHalf,
     task::yield_now,
 };
 use tracing::{debug, error};
@@ -35,6 +35,7 @@ use crate::{
     delivery::{Arrival, ConnectionRef, Hub, Outlet},
     faults,
     metrics::ClientEventResult,
+    tls::{TlsParts, Transport},
 };
 
 /// Reads of one connection before others get their turn.
@@ -50,6 +51,8 @@ pub struct Sockets {
     /// Connections and channels.
     pub hub: RefCell<Hub>,
     buffer: RefCell<Box<[u8]>>,
+    /// What was decrypted of it.
+    plain: RefCell<Vec<u8>>,
     random: RefCell<RandomPool>,
 }
 
@@ -59,6 +62,7 @@ impl Sockets {
         Rc::new(Self {
             hub: RefCell::new(hub),
             buffer: RefCell::new(vec![0; TURN_BYTES].into()),
+            plain: RefCell::default(),
             random: RefCell::new(RandomPool { bytes: [0; 512], used: 512 }),
         })
     }
@@ -95,8 +99,8 @@ pub struct Admitted {
 /// A client that completed the handshake, and what is to become of it.
 #[derive(Debug)]
 pub struct Opened {
-    /// Its socket.
-    pub stream: TcpStream,
+    /// Its socket, and TLS where that lies in between.
+    pub transport: Transport,
     /// Bytes it sent behind the handshake.
     pub early: Vec<u8>,
     /// Let in, or told why not. Refusals come after the handshake, since browsers hide HTTP statuses.
@@ -139,15 +143,16 @@ impl Dialect for Pusher {
 /// Seats a client and starts to read what it sends; `None` if the worker has no slot for it. The future that comes
 /// back ends with the connection.
 pub fn open<D: Dialect>(sockets: &Rc<Sockets>, opened: Opened) -> Option<Reading<D>> {
-    let Opened { stream, mut early, admitted } = opened;
-    let (read, write) = stream.into_split();
+    let Opened { transport, mut early, admitted } = opened;
     let (app, quota, refused) = match admitted {
         Ok(Admitted { app, quota }) => (Some(app), Some(quota), None),
         Err(reason) => (None, None, Some(reason)),
     };
     let hub = &mut *sockets.hub.borrow_mut();
     let random = sockets.random.borrow_mut().next()?;
-    let name = hub.seat(Arrival { outlet: Outlet::new(write), app: app.clone(), quota })?;
+    let (read, outlet) = split(transport, &mut early, hub);
+    let is_plain = outlet.is_plain();
+    let name = hub.seat(Arrival { outlet, app: app.clone(), quota })?;
     match (app, refused) {
         (Some(app), None) => {
             let socket_id = name.socket_id(hub.worker, random);
@@ -165,7 +170,23 @@ pub fn open<D: Dialect>(sockets: &Rc<Sockets>, opened: Opened) -> Option<Reading
         }
         (_, reason) => hub.close(name, reason.unwrap_or(CloseReason::ServerFault), None),
     }
-    Some(Reading { sockets: Rc::clone(sockets), read, name, dialect: PhantomData })
+    Some(Reading { sockets: Rc::clone(sockets), read, name, is_plain, dialect: PhantomData })
+}
+
+/// The two sides of a connection. What its session has decrypted comes behind what is in `early`.
+fn split(transport: Transport, early: &mut Vec<u8>, hub: &Hub) -> (OwnedReadHalf, Outlet) {
+    match transport {
+        Transport::Plain(stream) => {
+            let (read, write) = stream.into_split();
+            (read, Outlet::plain(write))
+        }
+        Transport::Tls(stream) => {
+            let TlsParts { stream, session, plain, sealed } = stream.into_parts();
+            early.extend(plain);
+            let (read, write) = stream.into_split();
+            (read, hub.secured(write, session, &sealed))
+        }
+    }
 }
 
 /// Reads one client until its connection ends.
@@ -174,6 +195,7 @@ pub struct Reading<D> {
     sockets: Rc<Sockets>,
     read: OwnedReadHalf,
     name: ConnectionRef,
+    is_plain: bool,
     dialect: PhantomData<fn() -> D>,
 }
 
@@ -181,7 +203,7 @@ impl<D: Dialect> Future for Reading<D> {
     type Output = ();
 
     fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<()> {
-        let Self { sockets, read, name, .. } = self.get_mut();
+        let Self { sockets, read, name, is_plain, .. } = self.get_mut();
         let name = *name;
         let mut left = TURN_BYTES;
         for _ in 0..READS_IN_A_ROW {
@@ -205,7 +227,11 @@ impl<D: Dialect> Future for Reading<D> {
                 Poll::Pending => return Poll::Pending,
                 Poll::Ready(Ok(())) if !filled.filled().is_empty() => {
                     left -= filled.filled().len();
-                    receive::<D>(hub, name, filled.filled_mut());
+                    if *is_plain {
+                        receive::<D>(hub, name, filled.filled_mut());
+                    } else {
+                        receive_sealed::<D>(hub, name, filled.filled_mut(), &mut sockets.plain.borrow_mut());
+                    }
                     if left == 0 {
                         break;
                     }
@@ -237,6 +263,14 @@ pub fn tick(hub: &mut Hub, name: ConnectionRef, now: Instant) {
         perform(hub, name, &mut effects);
     });
     hub.refile(name);
+}
+
+/// Decrypts what arrived, with `plain` to put it in, and goes on with that.
+fn receive_sealed<D: Dialect>(hub: &mut Hub, name: ConnectionRef, bytes: &mut [u8], plain: &mut Vec<u8>) {
+    hub.unseal(name, bytes, plain);
+    if !plain.is_empty() {
+        receive::<D>(hub, name, plain);
+    }
 }
 
 /// Decodes what arrived and lets the connection decide on each message.

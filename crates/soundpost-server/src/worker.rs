@@ -34,6 +34,7 @@ use crate::{
     http::{self, Door},
     node::Node,
     socket::{self, Sockets},
+    tls::{Greeted, Transport, greet},
 };
 
 /// Accepted sockets on their way to one worker.
@@ -128,18 +129,45 @@ async fn run(id: WorkerId, node: Arc<Node>, mut orders: mpsc::Receiver<Order>) {
     }
 }
 
-/// Serves a connection, behind a proxy that says so once it has said whose it is.
+/// Serves a connection in a task of its own: behind a proxy that says so once it has said whose it is, and with TLS
+/// once hands are shaken.
 fn take_in(door: &Rc<Door>, mut stream: TcpStream, peer: Peer, held: Rc<Held>) {
     let door = Rc::clone(door);
     if !peer.owes_header(&door.node) {
-        spawn_local(http::serve(door, stream, peer, held));
+        serve(door, stream, peer, held);
         return;
     }
     spawn_local(async move {
         if let Some(peer) = doorstep::introduce(&door.node, &mut stream, peer, &held).await {
-            http::serve(door, stream, peer, held).await;
+            serve(door, stream, peer, held);
         }
     });
+}
+
+fn serve(door: Rc<Door>, stream: TcpStream, peer: Peer, held: Rc<Held>) {
+    if peer.owes_tls {
+        spawn_local(secure(door, stream, peer, held));
+    } else {
+        spawn_local(http::serve(door, Transport::Plain(stream), peer, held));
+    }
+}
+
+/// Shakes hands, then serves. Who speaks plain HTTP instead is served with what is wrong.
+async fn secure(door: Rc<Door>, stream: TcpStream, peer: Peer, held: Rc<Held>) {
+    let node = Arc::clone(&door.node);
+    let Some(tls) = &node.tls else { return };
+    let (transport, peer) = match greet(tls, door.worker, stream).await {
+        Some(Greeted::Tls(stream)) => {
+            (Transport::Tls(stream), Peer { is_tls: true, owes_tls: false, ..peer })
+        }
+        Some(Greeted::Plain(stream)) => {
+            node.mistakes.plain_on_tls();
+            (Transport::Plain(stream), peer)
+        }
+        None => return,
+    };
+    // A task of its own, so that the room for the handshake is free again.
+    spawn_local(http::serve(door, transport, peer, held));
 }
 
 /// Carries out the inbox for as long as the worker lives.

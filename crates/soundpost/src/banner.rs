@@ -4,37 +4,46 @@
 use std::{
     fmt::{self, Write},
     net::SocketAddr,
+    time::SystemTime,
 };
 
-use soundpost_server::config::{DEVELOPMENT_ID, DEVELOPMENT_KEY, DEVELOPMENT_SECRET, Settings};
+use soundpost_server::{
+    config::{DEVELOPMENT_ID, DEVELOPMENT_KEY, DEVELOPMENT_SECRET, Settings},
+    tls::{Certificates, Served},
+};
 
 /// Width of the column of labels.
 const LABEL: usize = 11;
 /// Apps shown one by one; more are counted.
 const APPS_SHOWN: usize = 20;
 
-/// The lines for a server that listens on `addresses`, and on `admin` for `/metrics`, `/up` and `/ready`; `files` is how
-/// many files the process may hold open.
-pub(crate) fn banner(
-    settings: &Settings,
-    addresses: &[SocketAddr],
-    admin: Option<SocketAddr>,
-    files: Option<u64>,
-) -> String {
+/// Where a server listens.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Listening<'a> {
+    /// For clients and publishers.
+    pub(crate) addresses: &'a [SocketAddr],
+    /// For `/metrics`, `/up` and `/ready`.
+    pub(crate) admin: Option<SocketAddr>,
+    /// With these it speaks TLS; with none, plain.
+    pub(crate) certificates: &'a [Served],
+}
+
+/// The lines for a server that listens there; `files` is how many files the process may hold open.
+pub(crate) fn banner(settings: &Settings, listening: Listening<'_>, files: Option<u64>) -> String {
     // Writing into a text does not fail.
-    render(settings, addresses, admin, files).unwrap_or_default()
+    render(settings, listening, files).unwrap_or_default()
 }
 
 /// What `soundpost check` prints: the same, of settings that no server was started with.
-pub(crate) fn checked(settings: &Settings) -> String {
+pub(crate) fn checked(settings: &Settings, certificates: &Certificates) -> String {
     let addresses: Vec<SocketAddr> = settings.server.listen.iter().map(|listen| listen.address).collect();
     let admin = SocketAddr::new(settings.server.admin.host, settings.server.admin.port);
-    let notes: Vec<String> = settings.notes.iter().map(|note| format!("note: {}\n", note.text)).collect();
-    format!(
-        "{}{}the configuration is good\n",
-        banner(settings, &addresses, Some(admin), None),
-        notes.concat()
-    )
+    let listening =
+        Listening { addresses: &addresses, admin: Some(admin), certificates: &certificates.served() };
+    let warnings = certificates.warnings(SystemTime::now());
+    let notes = settings.notes.iter().map(|note| &note.text).chain(&warnings);
+    let notes: Vec<String> = notes.map(|text| format!("note: {text}\n")).collect();
+    format!("{}{}the configuration is good\n", banner(settings, listening, None), notes.concat())
 }
 
 /// The same text with the headline bold and the labels dim.
@@ -49,22 +58,17 @@ pub(crate) fn coloured(text: &str) -> String {
     text.lines().enumerate().map(line).collect()
 }
 
-fn render(
-    settings: &Settings,
-    addresses: &[SocketAddr],
-    admin: Option<SocketAddr>,
-    files: Option<u64>,
-) -> Result<String, fmt::Error> {
+fn render(settings: &Settings, listening: Listening<'_>, files: Option<u64>) -> Result<String, fmt::Error> {
     let mut text = String::new();
     let (version, commit) = (env!("CARGO_PKG_VERSION"), env!("SOUNDPOST_COMMIT"));
     writeln!(text, "Soundpost {version} ({commit})\n")?;
-    listening(&mut text, settings, addresses, admin)?;
+    addresses(&mut text, settings, listening)?;
+    certificates(&mut text, listening.certificates)?;
     apps(&mut text, settings)?;
     row(&mut text, "adapter", "local: one node, in memory")?;
     limits(&mut text, settings, files)?;
     if settings.development_app {
-        let port = addresses.first().map_or(settings.server.port, SocketAddr::port);
-        development(&mut text, port, &settings.server.path)?;
+        development(&mut text, settings, listening)?;
     }
     writeln!(text)?;
     Ok(text)
@@ -75,21 +79,17 @@ fn row(text: &mut String, label: &str, value: &str) -> fmt::Result {
     writeln!(text, "  {label:<LABEL$}{value}")
 }
 
-fn listening(
-    text: &mut String,
-    settings: &Settings,
-    addresses: &[SocketAddr],
-    admin: Option<SocketAddr>,
-) -> fmt::Result {
+fn addresses(text: &mut String, settings: &Settings, listening: Listening<'_>) -> fmt::Result {
     let path = &settings.server.path;
+    let secure = if listening.certificates.is_empty() { "" } else { "s" };
     let mut label = "websocket";
-    for address in addresses {
-        row(text, label, &format!("ws://{address}{path}/app/{{key}}"))?;
+    for address in listening.addresses {
+        row(text, label, &format!("ws{secure}://{address}{path}/app/{{key}}"))?;
         label = "";
     }
     let mut label = "http api";
-    for address in addresses {
-        row(text, label, &format!("http://{address}{path}/apps/{{id}}/events"))?;
+    for address in listening.addresses {
+        row(text, label, &format!("http{secure}://{address}{path}/apps/{{id}}/events"))?;
         label = "";
     }
     if let Some(unix) = &settings.server.unix {
@@ -98,8 +98,20 @@ fn listening(
     if let Some(hostname) = &settings.server.hostname {
         row(text, "host name", hostname)?;
     }
-    if let Some(admin) = admin {
+    if let Some(admin) = listening.admin {
         row(text, "admin", &format!("http://{admin}/metrics  /up  /ready"))?;
+    }
+    Ok(())
+}
+
+/// The names that clients may use, and until when.
+fn certificates(text: &mut String, certificates: &[Served]) -> fmt::Result {
+    let mut label = "tls";
+    for served in certificates {
+        let names = if served.names.is_empty() { "no names".to_owned() } else { served.names.join(", ") };
+        let until = served.until().map(|until| format!("  (until {until})")).unwrap_or_default();
+        row(text, label, &format!("{names}{until}"))?;
+        label = "";
     }
     Ok(())
 }
@@ -144,11 +156,16 @@ fn limits(text: &mut String, settings: &Settings, files: Option<u64>) -> fmt::Re
 }
 
 /// The development app's lines for Laravel's `.env` and for Echo, flush left so that they can be pasted.
-fn development(text: &mut String, port: u16, path: &str) -> fmt::Result {
-    let (server_path, ws_path) = match path {
+fn development(text: &mut String, settings: &Settings, listening: Listening<'_>) -> fmt::Result {
+    let port = listening.addresses.first().map_or(settings.server.port, SocketAddr::port);
+    let (server_path, ws_path) = match settings.server.path.as_str() {
         "" => (String::new(), String::new()),
         path => (format!("REVERB_SERVER_PATH={path}\n"), format!("\n    wsPath: '{path}',")),
     };
+    let is_tls = !listening.certificates.is_empty();
+    let (scheme, port_key) = if is_tls { ("https", "wssPort") } else { ("http", "wsPort") };
+    // A certificate is for a name, so there `localhost` would not do.
+    let host = settings.server.hostname.as_deref().filter(|_| is_tls).unwrap_or("localhost");
     write!(
         text,
         r#"
@@ -158,9 +175,9 @@ BROADCAST_CONNECTION=reverb
 REVERB_APP_ID={DEVELOPMENT_ID}
 REVERB_APP_KEY={DEVELOPMENT_KEY}
 REVERB_APP_SECRET={DEVELOPMENT_SECRET}
-REVERB_HOST=localhost
+REVERB_HOST={host}
 REVERB_PORT={port}
-REVERB_SCHEME=http
+REVERB_SCHEME={scheme}
 {server_path}VITE_REVERB_APP_KEY="${{REVERB_APP_KEY}}"
 VITE_REVERB_HOST="${{REVERB_HOST}}"
 VITE_REVERB_PORT="${{REVERB_PORT}}"
@@ -171,9 +188,9 @@ VITE_REVERB_SCHEME="${{REVERB_SCHEME}}"
 window.Echo = new Echo({{
     broadcaster: 'reverb',
     key: '{DEVELOPMENT_KEY}',
-    wsHost: 'localhost',
-    wsPort: {port},{ws_path}
-    forceTLS: false,
+    wsHost: '{host}',
+    {port_key}: {port},{ws_path}
+    forceTLS: {is_tls},
     enabledTransports: ['ws', 'wss'],
 }});
 "#
@@ -208,6 +225,10 @@ mod tests {
 
     fn addresses(texts: &[&str]) -> Vec<SocketAddr> {
         texts.iter().map(|text| text.parse().unwrap()).collect()
+    }
+
+    fn plain(addresses: &[SocketAddr], admin: Option<SocketAddr>) -> Listening<'_> {
+        Listening { addresses, admin, certificates: &[] }
     }
 
     #[test]
@@ -255,11 +276,35 @@ window.Echo = new Echo({
 });
 
 "#;
-        let text = banner(&settings, &addresses, admin, Some(1_048_576));
+        let text = banner(&settings, plain(&addresses, admin), Some(1_048_576));
         assert_eq!(text, format!("{}\n{expected}", version()));
         settings.server.path = "/ws".to_owned();
-        let text = banner(&settings, &addresses, admin, None);
+        let text = banner(&settings, plain(&addresses, admin), None);
         assert!(text.contains("\nREVERB_SERVER_PATH=/ws\nVITE_") && text.contains("\n    wsPath: '/ws',\n"));
+    }
+
+    #[test]
+    fn with_tls_the_lines_say_so_and_which_names_are_served() {
+        let flags = Flags { hostname: Some("app.test".to_owned()), ..Flags::default() };
+        let settings = Settings::load(&flags, [], Path::new("/nonexistent")).unwrap();
+        let served = |names: &[&str], seconds: Option<u64>| Served {
+            certificate: "/pems/app.pem".into(),
+            names: names.iter().map(|name| (*name).to_owned()).collect(),
+            not_after: seconds
+                .map(|seconds| SystemTime::UNIX_EPOCH + std::time::Duration::from_secs(seconds)),
+        };
+        let certificates = [served(&["app.test", "*.app.test"], Some(1_801_440_000)), served(&[], None)];
+        let addresses = addresses(&["127.0.0.1:8443"]);
+        let listening = Listening { addresses: &addresses, admin: None, certificates: &certificates };
+        let text = banner(&settings, listening, None);
+        for expected in [
+            "  websocket  wss://127.0.0.1:8443/app/{key}\n  http api   https://127.0.0.1:8443/apps/{id}/events\n",
+            "  tls        app.test, *.app.test  (until 2027-02-01)\n             no names\n",
+            "\nREVERB_HOST=app.test\nREVERB_PORT=8443\nREVERB_SCHEME=https\n",
+            "\n    wsHost: 'app.test',\n    wssPort: 8443,\n    forceTLS: true,\n",
+        ] {
+            assert!(text.contains(expected), "{text}");
+        }
     }
 
     #[test]
@@ -294,7 +339,7 @@ window.Echo = new Echo({
              workers      1
 
 ";
-        let text = banner(&settings, &addresses(&["0.0.0.0:80"]), None, None);
+        let text = banner(&settings, plain(&addresses(&["0.0.0.0:80"]), None), None);
         assert_eq!(text, format!("{}\n{expected}", version()));
         assert!(!text.contains("hush"));
     }
@@ -302,7 +347,7 @@ window.Echo = new Echo({
     #[test]
     fn colours_add_nothing_but_colours() {
         let settings = Settings::load(&Flags::default(), [], Path::new("/nonexistent")).unwrap();
-        let text = banner(&settings, &addresses(&["127.0.0.1:1"]), None, None);
+        let text = banner(&settings, plain(&addresses(&["127.0.0.1:1"]), None), None);
         let mut coloured = coloured(&text);
         assert!(coloured.contains("\x1b[2m  apps       \x1b[0msoundpost"));
         for code in ["\x1b[0m", "\x1b[1m", "\x1b[2m"] {

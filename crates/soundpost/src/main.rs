@@ -19,10 +19,12 @@ use clap::Parser;
 use soundpost_server::{
     config::{Files, Invocation, LogSettings, NoteLevel, Settings},
     reload::Reload,
+    tls::Certificates,
 };
 use tokio::sync::Notify;
 
 use arguments::{Arguments, Command};
+use banner::Listening;
 use notify::Notifier;
 
 /// jemalloc gives memory back soon after many connections leave; see `.cargo/config.toml`.
@@ -57,7 +59,8 @@ fn run(arguments: &Arguments) -> Result<(), Box<dyn std::error::Error>> {
     let settings = settings?;
     match &arguments.command {
         Some(Command::Check(_)) => {
-            let text = banner::checked(&settings);
+            let certificates = Certificates::load(settings.server.tls.clone())?;
+            let text = banner::checked(&settings, &certificates);
             io::stdout().lock().write_all(text.as_bytes())?;
             Ok(())
         }
@@ -78,8 +81,13 @@ fn start(settings: Settings, invocation: Invocation, files: Files) -> Result<(),
     let follow_log = move |settings: &LogSettings| logs.follow(settings).map_err(|error| error.to_string());
     let reload =
         Reload { invocation, files, asked: Arc::new(Notify::new()), follow_log: Box::new(follow_log) };
-    serve::serve(settings, reload, &notifier, |addresses, admin| {
-        let text = banner::banner(&shown, addresses, admin, files_max());
+    serve::serve(settings, reload, &notifier, |server| {
+        let listening = Listening {
+            addresses: server.addresses(),
+            admin: server.admin_address(),
+            certificates: &server.certificates(),
+        };
+        let text = banner::banner(&shown, listening, files_max());
         let text =
             if shown.log.colours && io::stdout().is_terminal() { banner::coloured(&text) } else { text };
         let mut stdout = io::stdout().lock();

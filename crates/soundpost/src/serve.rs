@@ -2,7 +2,6 @@
 
 use std::{
     io::{self, IsTerminal},
-    net::SocketAddr,
     sync::Arc,
     time::Duration,
 };
@@ -18,19 +17,19 @@ use crate::notify::Notifier;
 /// A file that is being read when the server ends, from a mount that does not answer, is not waited for any longer.
 const READ_LINGER: Duration = Duration::from_millis(100);
 
-/// Starts the server, tells `started` where it listens, and serves until a signal ends it.
+/// Starts the server, tells `started` of it, and serves until a signal ends it.
 pub(crate) fn serve(
     settings: Settings,
     reload: Reload,
     notifier: &Notifier,
-    started: impl FnOnce(&[SocketAddr], Option<SocketAddr>),
+    started: impl FnOnce(&Server),
 ) -> Result<(), Box<dyn std::error::Error>> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     let ended = runtime.block_on(async {
         let (stop, asked) = watch::channel(0);
         let signals = hear_signals(stop, Arc::clone(&reload.asked), notifier)?;
         let server = Server::bind(settings)?.reloading(reload);
-        started(server.addresses(), server.admin_address());
+        started(&server);
         notifier.ready();
         tokio::select! {
             ended = server.run(asked) => ended?,

@@ -54,6 +54,11 @@ impl Environment {
         self.process.get(name).or_else(|| self.file.get(name)).map(String::as_str)
     }
 
+    /// A variable of the process, whatever a `.env` says.
+    pub(super) fn process(&self, name: &str) -> Option<&str> {
+        self.process.get(name).map(String::as_str)
+    }
+
     /// The name as errors show it: `REVERB_APP_KEY` or `REVERB_APP_KEY in .env`.
     pub(super) fn origin(&self, name: &str) -> String {
         match self.process.contains_key(name) || !self.file.contains_key(name) {

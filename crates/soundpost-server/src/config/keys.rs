@@ -8,7 +8,7 @@ use super::{
     ConfigError,
     error::Place,
     layers::Flat,
-    written::{AdminFile, AppFile, ServerFile},
+    written::{AdminFile, AppFile, CertificateFile, ServerFile, TlsFile},
 };
 
 /// A key of the configuration's contract that only a later version can honour.
@@ -28,18 +28,23 @@ const LATER: &[Later] = &[
     Later { key: "redis.local_first", off: Some("false"), feature: "Redis" },
     Later { key: "redis.on_outage", off: Some("refuse"), feature: "Redis" },
     Later { key: "redis", off: None, feature: "Redis" },
-    Later { key: "server.tls", off: None, feature: "TLS of its own" },
     Later { key: "apps.webhooks", off: Some("\"\""), feature: "webhooks" },
 ];
 
-/// Every key of the written types, apps without their index: `server.port`, `apps.key`.
+/// Every key of the written types, lists without their index: `server.port`, `apps.key`.
 pub(super) fn known() -> Vec<String> {
-    let tables =
-        [("server", fields::<ServerFile>()), ("admin", fields::<AdminFile>()), ("apps", fields::<AppFile>())];
-    let dotted = |(table, fields): (&str, &[&str])| -> Vec<String> {
+    let tables = [
+        ("server", fields::<ServerFile>()),
+        ("server.tls", fields::<TlsFile>()),
+        ("server.tls.certificates", fields::<CertificateFile>()),
+        ("admin", fields::<AdminFile>()),
+        ("apps", fields::<AppFile>()),
+    ];
+    let dotted = |(table, fields): &(&str, &[&str])| -> Vec<String> {
         fields.iter().map(|field| format!("{table}.{field}")).collect()
     };
-    tables.into_iter().flat_map(dotted).collect()
+    let is_key = |key: &String| tables.iter().all(|(table, _)| table != key);
+    tables.iter().flat_map(dotted).filter(is_key).collect()
 }
 
 /// Refuses unknown keys and features that this version lacks; removes what only says that such a feature is off.
@@ -59,7 +64,7 @@ pub(super) fn check(flat: &mut Flat) -> Result<(), ConfigError> {
             if is_table {
                 return Err(ConfigError::Shape { place: place(), expected: "a value, not a table" });
             }
-        } else if known.iter().any(|known| head(known) == plain) {
+        } else if known.iter().any(|known| is_within(known, &plain)) {
             if !is_table {
                 return Err(ConfigError::Shape { place: place(), expected: "a table of keys" });
             }
@@ -76,10 +81,12 @@ pub(super) fn check(flat: &mut Flat) -> Result<(), ConfigError> {
 
 /// The entry of [`LATER`] for a key, the more exact one first.
 fn later(plain: &str) -> Option<&'static Later> {
-    let within = |later: &&Later| {
-        plain.strip_prefix(later.key).is_some_and(|rest| rest.is_empty() || rest.starts_with('.'))
-    };
-    LATER.iter().find(within)
+    LATER.iter().find(|later| plain == later.key || is_within(plain, later.key))
+}
+
+/// Whether a key belongs to a table, or to one within it.
+fn is_within(key: &str, table: &str) -> bool {
+    key.strip_prefix(table).is_some_and(|rest| rest.starts_with('.'))
 }
 
 /// `apps.0.allowed_origins.1` gives `apps.allowed_origins`.
@@ -89,8 +96,8 @@ fn without_indices(key: &str) -> String {
 }
 
 /// The table of a key.
-fn head(key: &str) -> &str {
-    key.split_once('.').map_or(key, |(head, _)| head)
+fn table(key: &str) -> &str {
+    key.rsplit_once('.').map_or(key, |(table, _)| table)
 }
 
 /// The known key that is a slip of the finger away, or the same word under another table.
@@ -100,7 +107,7 @@ fn nearest(key: &str, known: &[String]) -> Option<String> {
         let whole = strsim::damerau_levenshtein(key, candidate);
         whole.min(
             strsim::damerau_levenshtein(&last(key), &last(candidate))
-                + usize::from(head(key) != head(candidate)),
+                + usize::from(table(key) != table(candidate)),
         )
     };
     let nearest = known.iter().min_by_key(|candidate| distance(candidate))?;
@@ -109,7 +116,8 @@ fn nearest(key: &str, known: &[String]) -> Option<String> {
 
 /// The variable that sets a key: `SOUNDPOST_SERVER__PORT`, `SOUNDPOST_APPS__0__KEY`.
 fn variable(key: &str) -> String {
-    format!("SOUNDPOST_{}", key.replace("apps.", "apps.0.").replace('.', "__").to_uppercase())
+    let indexed = key.replace("apps.", "apps.0.").replace("certificates.", "certificates.0.");
+    format!("SOUNDPOST_{}", indexed.replace('.', "__").to_uppercase())
 }
 
 /// The names of a struct's fields, as serde has them.

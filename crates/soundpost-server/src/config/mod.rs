@@ -18,6 +18,7 @@ mod reverb;
 mod reverb_file;
 mod settings;
 mod soketi;
+mod tls;
 mod written;
 
 #[cfg(test)]
@@ -157,6 +158,7 @@ impl Settings {
             sources.uncertain.retain(|open| !open.keys.iter().any(|key| key == reverb_file::SCALING));
         }
         let mut settings = Self::try_from(layers::layer(sources)?)?;
+        settings.find_certificates(&environment, dir, files);
         settings.log.filter =
             environment.value("SOUNDPOST_LOG").filter(|text| !text.is_empty()).map(str::to_owned);
         settings.log.colours = environment.value("NO_COLOR").is_none_or(str::is_empty);

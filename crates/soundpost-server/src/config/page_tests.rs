@@ -26,7 +26,8 @@ fn rows() -> Vec<Row> {
 
 /// Settings with one app `a` that says `key` too, by its variable.
 fn with(key: &str, value: &str) -> Result<Settings, String> {
-    let variable = format!("SOUNDPOST_{}", key.replace("apps.", "apps.0.").replace('.', "__").to_uppercase());
+    let indexed = key.replace("apps.", "apps.0.").replace("certificates.", "certificates.0.");
+    let variable = format!("SOUNDPOST_{}", indexed.replace('.', "__").to_uppercase());
     let app = [("ID", "a"), ("KEY", "k"), ("SECRET", "a-secret-of-16-or-more")];
     let app = app.map(|(name, value)| (format!("SOUNDPOST_APPS__0__{name}"), value.to_owned()));
     // PROXY headers are for proxies.
@@ -74,6 +75,17 @@ fn default_of(key: &str, settings: &Settings) -> String {
             "[]".to_owned()
         }
         "server.proxy_protocol" => server.proxies.protocol.to_string(),
+        "server.tls.certificate" | "server.tls.key" | "server.tls.passphrase" => {
+            assert_eq!(server.tls, []);
+            "none".to_owned()
+        }
+        "server.tls.certificates.certificate" => "required".to_owned(),
+        "server.tls.certificates.key" | "server.tls.certificates.passphrase" => {
+            let settings = with("server.tls.certificates.certificate", "a.pem").unwrap();
+            let [pair] = &settings.server.tls[..] else { panic!("one pair") };
+            assert_eq!((&pair.key, &pair.passphrase), (&pair.certificate, &None));
+            "none".to_owned()
+        }
         "server.workers" => {
             assert_eq!(server.workers, super::settings::cores());
             "0".to_owned()

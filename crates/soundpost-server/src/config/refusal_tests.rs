@@ -70,10 +70,7 @@ fn refusals_about_apps_and_later_features_name_the_key_and_no_secret() {
             "redis.enabled (soundpost.toml): this version of Soundpost does not have Redis",
         ),
         ("[redis]\npool = 1", "redis.pool (soundpost.toml): this version of Soundpost does not have Redis"),
-        (
-            "[server.tls]\ncertificate = \"x\"",
-            "server.tls.certificate (soundpost.toml): this version of Soundpost does not have TLS of its own",
-        ),
+        ("[server]\ntls = \"x.pem\"", "server.tls (soundpost.toml): expected a table of keys"),
         (
             "[[apps.webhooks]]\nurl = \"x\"",
             "apps.0.webhooks.0.url (soundpost.toml): this version of Soundpost does not have webhooks",

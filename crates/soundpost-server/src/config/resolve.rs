@@ -11,6 +11,7 @@ use super::{
     layers::{Layered, LayeredApp, is_foreign},
     network,
     settings::{cores, queue_bytes_default},
+    tls::tls,
     written::{AppFile, ServerFile},
 };
 use crate::addresses::AddressLimits;
@@ -83,6 +84,8 @@ impl TryFrom<Layered> for Settings {
                 )?,
                 request_bytes_max: request_bytes_max(server, file)?,
                 watch_files: server.boolean("watch_files", file.watch_files.as_ref(), true)?,
+                tls: tls(&layered)?,
+                tls_handshake_timeout: defaults.tls_handshake_timeout,
                 admin: admin(&layered)?,
             },
             apps,

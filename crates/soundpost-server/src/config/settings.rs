@@ -11,7 +11,11 @@ use std::{
 use soundpost_protocol::app::{App, Limits};
 
 use super::error::one_line;
-use crate::{addresses::AddressLimits, proxy::Proxies};
+use crate::{
+    addresses::AddressLimits,
+    proxy::Proxies,
+    tls::{HANDSHAKE_TIMEOUT, Pair},
+};
 
 /// The two addresses a machine has for itself.
 pub(super) const LOOPBACK: [IpAddr; 2] = [IpAddr::V4(Ipv4Addr::LOCALHOST), IpAddr::V6(Ipv6Addr::LOCALHOST)];
@@ -69,6 +73,11 @@ pub struct ServerSettings {
     pub request_bytes_max: Option<usize>,
     /// Whether the settings are read again when their files change.
     pub watch_files: bool,
+    /// Certificates and keys with which every address in `listen` speaks TLS; empty: plain. The first answers clients
+    /// that ask for no name, or for one of none.
+    pub tls: Vec<Pair>,
+    /// How long a TLS handshake may take. No key sets it.
+    pub tls_handshake_timeout: Duration,
     /// The second listener.
     pub admin: AdminSettings,
 }
@@ -187,6 +196,8 @@ impl Default for ServerSettings {
             send_buffer_bytes: 65_536,
             request_bytes_max: None,
             watch_files: true,
+            tls: Vec::new(),
+            tls_handshake_timeout: HANDSHAKE_TIMEOUT,
             admin: AdminSettings::default(),
         }
     }

@@ -70,8 +70,29 @@ pub(super) struct ServerFile {
     pub(super) send_buffer_bytes: Option<Scalar>,
     pub(super) request_bytes_max: Option<Scalar>,
     pub(super) watch_files: Option<Scalar>,
+    pub(super) tls: TlsFile,
     pub(super) debug: Option<Scalar>,
     pub(super) log_format: Option<Scalar>,
+}
+
+/// `[server.tls]`
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub(super) struct TlsFile {
+    pub(super) certificate: Option<Scalar>,
+    pub(super) key: Option<Scalar>,
+    pub(super) passphrase: Option<Secret>,
+    /// By index, in digits.
+    pub(super) certificates: BTreeMap<String, CertificateFile>,
+}
+
+/// `[[server.tls.certificates]]`
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub(super) struct CertificateFile {
+    pub(super) certificate: Option<Scalar>,
+    pub(super) key: Option<Scalar>,
+    pub(super) passphrase: Option<Secret>,
 }
 
 /// `[admin]`

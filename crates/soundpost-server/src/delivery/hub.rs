@@ -24,6 +24,8 @@ use soundpost_protocol::{
     websocket::{Decoder, Frame, Role},
 };
 
+use tokio::net::tcp::OwnedWriteHalf;
+
 pub(super) use lobby::Newcomer;
 
 use self::lobby::Lobby;
@@ -37,6 +39,7 @@ use super::{
 use crate::{
     adapter::Adapter,
     apps::{ChannelKey, QuotaPlace, RunningApp, WorkerId},
+    tls::Session,
 };
 
 /// A client that takes nothing for so long is cut.
@@ -159,6 +162,11 @@ impl Hub {
         }
     }
 
+    /// The writing side of a connection behind TLS.
+    pub fn secured(&self, writer: OwnedWriteHalf, session: Session, sealed: &[u8]) -> Outlet {
+        Outlet::secured(writer, session, sealed, &self.queues)
+    }
+
     /// Seats a client. `None`: the worker has no slot left; then its socket is closed.
     pub fn seat(&mut self, arrival: Arrival) -> Option<ConnectionRef> {
         let Arrival { outlet, app, quota } = arrival;
@@ -276,14 +284,29 @@ impl Hub {
         self.wake(name);
     }
 
-    /// Once everything is written, ends the writing side of a closing connection; false if that is impossible.
+    /// Once everything is written, ends the writing side of a closing connection, or sees to it that what must go out
+    /// before does; false if that is impossible.
     pub fn end_write_side(&mut self, name: ConnectionRef) -> bool {
         let Some(seat) = self.seats.get_mut(name) else { return false };
         let Some(closing) = seat.closing.as_mut().filter(|closing| !closing.write_side_ended) else {
             return true;
         };
-        closing.write_side_ended = true;
-        seat.outlet.shutdown().is_ok()
+        let ended = seat.outlet.shutdown(&self.queues);
+        closing.write_side_ended = matches!(ended, Ok(true));
+        if let (Ok(false), Some(waker)) = (&ended, &seat.waker) {
+            waker.wake_by_ref();
+        }
+        ended.is_ok()
+    }
+
+    /// What a client behind TLS says in `bytes`, which were read from its socket, is put into `plain`. A connection whose
+    /// session is broken or over is forgotten.
+    pub fn unseal(&mut self, name: ConnectionRef, bytes: &mut [u8], plain: &mut Vec<u8>) {
+        plain.clear();
+        let Some(seat) = self.seats.get_mut(name).filter(|seat| !seat.is_closing()) else { return };
+        if let Some(unsealed) = seat.outlet.unseal(bytes, plain, &self.queues) {
+            self.settle(name, &unsealed);
+        }
     }
 
     /// Forgets a connection whose socket has ended or is to end without another word.

@@ -1,5 +1,5 @@
 //! The way out to one client: straight into the socket while it takes everything, through a bounded queue while it
-//! does not.
+//! does not. With TLS in between it is the same way, in [`secured`].
 
 use std::{
     collections::VecDeque,
@@ -15,7 +15,11 @@ use std::{
 use bytes::Bytes;
 use tokio::net::{TcpStream, tcp::OwnedWriteHalf};
 
-use crate::apps::WorkerId;
+mod secured;
+
+use secured::Secured;
+
+use crate::{apps::WorkerId, tls::Session};
 
 /// Slices of one `writev`.
 const SLICES: usize = 64;
@@ -90,16 +94,39 @@ struct Queue {
 }
 
 impl Queue {
-    fn push(&mut self, frame: Bytes) {
-        self.bytes += frame.len();
-        self.queues.add(frame.len());
-        self.frames.push_back(frame);
+    fn new(queues: &WorkerQueues) -> Box<Self> {
+        let frames = VecDeque::with_capacity(1);
+        Box::new(Self { frames, bytes: 0, progress_at: Instant::now(), queues: queues.clone() })
+    }
+
+    /// Queues what is left of the frames after their first `written` bytes.
+    fn push_rest<'a>(&mut self, frames: impl Iterator<Item = &'a Bytes>, mut written: usize) {
+        for frame in frames {
+            if written >= frame.len() {
+                written -= frame.len();
+            } else {
+                self.count(frame.len() - written);
+                self.frames.push_back(frame.slice(written..));
+                written = 0;
+            }
+        }
+    }
+
+    /// Counts bytes that wait ...
+    fn count(&mut self, bytes: usize) {
+        self.bytes += bytes;
+        self.queues.add(bytes);
+    }
+
+    /// ... and that wait no more.
+    fn uncount(&mut self, bytes: usize) {
+        self.bytes -= bytes;
+        self.queues.subtract(bytes);
     }
 
     /// Forgets the first `count` bytes: they are written.
     fn advance(&mut self, mut count: usize) {
-        self.bytes -= count;
-        self.queues.subtract(count);
+        self.uncount(count);
         while let Some(first) = self.frames.front_mut() {
             if count < first.len() {
                 *first = first.slice(count..);
@@ -132,39 +159,158 @@ pub enum Sent {
 
 /// One client's socket, the writing side.
 #[derive(Debug)]
-pub struct Outlet {
-    writer: OwnedWriteHalf,
-    queue: Option<Box<Queue>>,
+pub struct Outlet(Kind);
+
+#[derive(Debug)]
+enum Kind {
+    Plain(Plain),
+    Secured(Box<Secured>),
 }
 
 impl Outlet {
-    /// Nothing queued.
-    pub const fn new(writer: OwnedWriteHalf) -> Self {
-        Self { writer, queue: None }
+    /// Nothing queued, nothing in between.
+    pub const fn plain(writer: OwnedWriteHalf) -> Self {
+        Self(Kind::Plain(Plain { writer, queue: None }))
+    }
+
+    /// Nothing queued but `sealed`, which `session` has made and the socket has not taken yet.
+    pub fn secured(writer: OwnedWriteHalf, session: Session, sealed: &[u8], queues: &WorkerQueues) -> Self {
+        Self(Kind::Secured(Box::new(Secured::new(writer, session, sealed, queues))))
+    }
+
+    const fn queue(&self) -> Option<&Queue> {
+        let queue = match &self.0 {
+            Kind::Plain(plain) => &plain.queue,
+            Kind::Secured(secured) => &secured.queue,
+        };
+        match queue {
+            Some(queue) => Some(queue),
+            None => None,
+        }
     }
 
     /// The socket.
     pub fn stream(&self) -> &TcpStream {
-        self.writer.as_ref()
+        match &self.0 {
+            Kind::Plain(plain) => plain.writer.as_ref(),
+            Kind::Secured(secured) => secured.writer.as_ref(),
+        }
+    }
+
+    /// Whether the socket is written to and read from as it is.
+    pub const fn is_plain(&self) -> bool {
+        matches!(self.0, Kind::Plain(_))
     }
 
     /// Whether frames wait.
     pub const fn is_blocked(&self) -> bool {
-        self.queue.is_some()
+        self.queue().is_some()
     }
 
     /// Bytes that wait.
     pub fn queued_bytes(&self) -> usize {
-        self.queue.as_ref().map_or(0, |queue| queue.bytes)
+        self.queue().map_or(0, |queue| queue.bytes)
     }
 
     /// Since when nothing has gone out, if anything waits.
     pub fn stalled_since(&self) -> Option<Instant> {
-        self.queue.as_ref().map(|queue| queue.progress_at)
+        self.queue().map(|queue| queue.progress_at)
     }
 
     /// Sends one frame. Errors: those of the socket; it is of no more use then.
     pub fn send(&mut self, frame: &Bytes, queues: &WorkerQueues) -> io::Result<Sent> {
+        match &mut self.0 {
+            Kind::Plain(plain) => plain.send(frame, queues),
+            Kind::Secured(secured) => secured.send(frame, queues),
+        }
+    }
+
+    /// Sends several frames with one call to the kernel; `joined` holds the same bytes one after the other.
+    pub fn send_joined<'a>(
+        &mut self,
+        joined: &[u8],
+        frames: impl Iterator<Item = &'a Bytes>,
+        queues: &WorkerQueues,
+    ) -> io::Result<Sent> {
+        match &mut self.0 {
+            Kind::Plain(plain) => plain.send_joined(joined, frames, queues),
+            Kind::Secured(secured) => secured.send_joined(joined, frames, queues),
+        }
+    }
+
+    /// Sends several frames that are too large to be joined.
+    pub fn send_each<'a>(
+        &mut self,
+        frames: impl Iterator<Item = &'a Bytes> + Clone,
+        queues: &WorkerQueues,
+    ) -> io::Result<Sent> {
+        match &mut self.0 {
+            Kind::Plain(plain) => plain.send_each(frames, queues),
+            Kind::Secured(secured) => secured.send_each(frames, queues),
+        }
+    }
+
+    /// Writes what waits as far as the socket takes it; `Ready` when nothing waits any more. Wakes the task of `cx`
+    /// when it can go on.
+    pub fn poll_flush(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        match &mut self.0 {
+            Kind::Plain(plain) => plain.poll_flush(cx),
+            Kind::Secured(secured) => secured.poll_flush(cx),
+        }
+    }
+
+    /// What the client says in `bytes`, which were read from its socket, is appended to `plain`. `None`: there is
+    /// nothing in between, so `bytes` are what it says.
+    ///
+    /// Errors: `bytes` are not of this session, or the client has ended it; the socket is of no more use then.
+    pub fn unseal(
+        &mut self,
+        bytes: &mut [u8],
+        plain: &mut Vec<u8>,
+        queues: &WorkerQueues,
+    ) -> Option<io::Result<Sent>> {
+        match &mut self.0 {
+            Kind::Plain(_) => None,
+            Kind::Secured(secured) => Some(secured.unseal(bytes, plain, queues)),
+        }
+    }
+
+    /// Ends the writing side after everything sent so far; false if a last word must wait for the socket before.
+    pub fn shutdown(&mut self, queues: &WorkerQueues) -> io::Result<bool> {
+        if let Kind::Secured(secured) = &mut self.0
+            && !secured.end(queues)?
+        {
+            return Ok(false);
+        }
+        socket2::SockRef::from(self.stream()).shutdown(std::net::Shutdown::Write)?;
+        Ok(true)
+    }
+
+    /// Lets go of the socket, which closes when the reading side does; what was not ended before needs no ending.
+    pub(super) fn release(self) {
+        match self.0 {
+            Kind::Plain(plain) => plain.writer.forget(),
+            Kind::Secured(secured) => secured.release(),
+        }
+    }
+
+    /// Ends the connection at once and frees what the kernel holds for it: the client sees a reset.
+    pub fn cut(self) {
+        // An error means that there is no connection any more.
+        drop(socket2::SockRef::from(self.stream()).set_linger(Some(std::time::Duration::ZERO)));
+        self.release();
+    }
+}
+
+/// A socket with nothing in between.
+#[derive(Debug)]
+struct Plain {
+    writer: OwnedWriteHalf,
+    queue: Option<Box<Queue>>,
+}
+
+impl Plain {
+    fn send(&mut self, frame: &Bytes, queues: &WorkerQueues) -> io::Result<Sent> {
         if self.queue.is_none() {
             match self.writer.try_write(frame) {
                 Ok(count) if count == frame.len() => return Ok(Sent::Whole),
@@ -176,8 +322,7 @@ impl Outlet {
         Ok(self.wait([frame].into_iter(), 0, queues))
     }
 
-    /// Sends several frames with one call to the kernel; `joined` holds the same bytes one after the other.
-    pub fn send_joined<'a>(
+    fn send_joined<'a>(
         &mut self,
         joined: &[u8],
         frames: impl Iterator<Item = &'a Bytes>,
@@ -195,8 +340,7 @@ impl Outlet {
         Ok(self.wait(frames, written, queues))
     }
 
-    /// Sends several frames that are too large to be joined.
-    pub fn send_each<'a>(
+    fn send_each<'a>(
         &mut self,
         frames: impl Iterator<Item = &'a Bytes> + Clone,
         queues: &WorkerQueues,
@@ -229,22 +373,12 @@ impl Outlet {
     fn wait<'a>(
         &mut self,
         frames: impl Iterator<Item = &'a Bytes>,
-        mut written: usize,
+        written: usize,
         queues: &WorkerQueues,
     ) -> Sent {
         let was_blocked = self.queue.is_some();
-        let queue = self.queue.get_or_insert_with(|| {
-            let frames = VecDeque::with_capacity(1);
-            Box::new(Queue { frames, bytes: 0, progress_at: Instant::now(), queues: queues.clone() })
-        });
-        for frame in frames {
-            if written >= frame.len() {
-                written -= frame.len();
-            } else {
-                queue.push(frame.slice(written..));
-                written = 0;
-            }
-        }
+        let queue = self.queue.get_or_insert_with(|| Queue::new(queues));
+        queue.push_rest(frames, written);
         // The frame on its way does not count, however large it is: nobody is cut for the size of a roster.
         let behind_first = queue.bytes - queue.frames.front().map_or(0, Bytes::len);
         if behind_first > queues.all.connection_bytes_max.load(Relaxed) {
@@ -256,9 +390,7 @@ impl Outlet {
         }
     }
 
-    /// Writes what waits as far as the socket takes it; `Ready` when nothing waits any more. Wakes the task of `cx`
-    /// when it can go on.
-    pub fn poll_flush(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+    fn poll_flush(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         while let Some(queue) = &mut self.queue {
             let mut slices: [IoSlice<'_>; SLICES] = std::array::from_fn(|_| IoSlice::new(&[]));
             let mut filled = 0;
@@ -275,28 +407,11 @@ impl Outlet {
                     }
                 }
                 Err(error) if error.kind() == ErrorKind::WouldBlock => {
-                    ready!(self.stream().poll_write_ready(cx))?;
+                    ready!(self.writer.as_ref().poll_write_ready(cx))?;
                 }
                 Err(error) => return Poll::Ready(Err(error)),
             }
         }
         Poll::Ready(Ok(()))
-    }
-
-    /// Ends the writing side after everything sent so far.
-    pub fn shutdown(&self) -> io::Result<()> {
-        socket2::SockRef::from(self.stream()).shutdown(std::net::Shutdown::Write)
-    }
-
-    /// Lets go of the socket, which closes when the reading side does; what was not ended before needs no ending.
-    pub(super) fn release(self) {
-        self.writer.forget();
-    }
-
-    /// Ends the connection at once and frees what the kernel holds for it: the client sees a reset.
-    pub fn cut(self) {
-        // An error means that there is no connection any more.
-        drop(socket2::SockRef::from(self.stream()).set_linger(Some(std::time::Duration::ZERO)));
-        self.release();
     }
 }

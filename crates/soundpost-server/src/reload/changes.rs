@@ -19,6 +19,8 @@ pub(super) struct Changes {
     pub(super) live: Vec<&'static str>,
     /// Keys that hold after a new start.
     pub(super) start: Vec<&'static str>,
+    /// What is in the files of the certificates.
+    pub(super) certificates: bool,
 }
 
 impl Changes {
@@ -29,12 +31,12 @@ impl Changes {
             let is_wanted = |change: &&Change| change.1 == wanted && !change.2;
             all.iter().filter(is_wanted).map(|change| change.0).collect()
         };
-        Self { apps: AppChanges::default(), live: of(Holds::AtOnce), start: of(Holds::FromStart) }
+        Self { live: of(Holds::AtOnce), start: of(Holds::FromStart), ..Self::default() }
     }
 
     /// Whether nothing has changed at once.
     pub(super) const fn is_empty(&self) -> bool {
-        self.apps.is_empty() && self.live.is_empty()
+        self.apps.is_empty() && self.live.is_empty() && !self.certificates
     }
 }
 
@@ -52,10 +54,15 @@ pub(super) fn keys(old: &Settings, new: &Settings) -> impl Iterator<Item = &'sta
 /// Keeps of `settings` what needs a new start, and takes the rest from `new`.
 pub(super) fn take_live(settings: &mut Settings, new: Settings) {
     let old = settings.server.clone();
+    let old_tls = old.tls.clone();
     let log_format = settings.log.format;
     *settings = new;
     let ServerSettings { listen, unix, port, path, hostname, workers, send_buffer_bytes, admin, .. } = old;
-    let new = settings.server.clone();
+
+    let mut new = settings.server.clone();
+    if old_tls.is_empty() != new.tls.is_empty() {
+        new.tls = old_tls;
+    }
     settings.server =
         ServerSettings { listen, unix, port, path, hostname, workers, send_buffer_bytes, admin, ..new };
     settings.log.format = log_format;
@@ -70,7 +77,7 @@ enum Holds {
 /// A key, from when it holds, and whether it is as it was.
 type Change = (&'static str, Holds, bool);
 
-fn server(old: &ServerSettings, new: &ServerSettings) -> [Change; 17] {
+fn server(old: &ServerSettings, new: &ServerSettings) -> [Change; 19] {
     use Holds::{AtOnce, FromStart};
     // No `..`: a new key does not compile without its line.
     let ServerSettings {
@@ -88,6 +95,8 @@ fn server(old: &ServerSettings, new: &ServerSettings) -> [Change; 17] {
         send_buffer_bytes,
         request_bytes_max,
         watch_files,
+        tls,
+        tls_handshake_timeout: _,
         admin: _,
     } = old;
     let hosts = |settings: &ServerSettings| -> Vec<_> {
@@ -121,6 +130,8 @@ fn server(old: &ServerSettings, new: &ServerSettings) -> [Change; 17] {
         ("server.queue_bytes_max", AtOnce, *queue_bytes_max == new.queue_bytes_max),
         ("server.send_buffer_bytes", FromStart, *send_buffer_bytes == new.send_buffer_bytes),
         ("server.request_bytes_max", AtOnce, *request_bytes_max == new.request_bytes_max),
+        ("server.tls.certificate", FromStart, tls.is_empty() == new.tls.is_empty()),
+        ("server.tls.certificate", AtOnce, tls.is_empty() || new.tls.is_empty() || *tls == new.tls),
         ("server.watch_files", AtOnce, *watch_files == new.watch_files),
     ]
 }
@@ -151,6 +162,7 @@ impl fmt::Display for Changes {
             ("apps changed", named(&changed)),
             ("apps removed", named(removed)),
             ("keys changed", self.live.join(", ")),
+            ("files changed", (if self.certificates { "certificates" } else { "" }).to_owned()),
         ] {
             if !list.is_empty() {
                 write!(f, "{between}{what}: {list}")?;

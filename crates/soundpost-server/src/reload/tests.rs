@@ -74,7 +74,7 @@ impl Stage {
     fn refusal(&mut self) -> String {
         let (files, settings) = self.reloader.invocation.load();
         let settings = settings.map_err(Refusal::from);
-        let applied = settings.and_then(|settings| self.reloader.apply(settings, files));
+        let applied = settings.and_then(|settings| self.reloader.apply(settings, None, files));
         let shown = format!("{}/", self.file.parent().unwrap().display());
         applied.unwrap_err().to_string().replace(&shown, "")
     }

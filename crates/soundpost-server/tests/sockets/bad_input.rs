@@ -193,7 +193,6 @@ fn what_is_no_http_is_refused_and_leaves_nothing_behind() {
     among_others(10_000, |server, client| {
         for (bytes, status) in [
             (&b"hello\r\n\r\n"[..], 400),
-            (b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03\r\n\r\n", 400),
             (b"GET /up HTTP/1.1\r\nhost: a\r\nx y: z\r\n\r\n", 400),
             (b"POST /up HTTP/1.1\r\ncontent-length: x\r\n\r\n", 400),
         ] {

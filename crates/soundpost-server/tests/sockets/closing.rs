@@ -44,7 +44,7 @@ fn however_a_client_goes_its_channels_are_left() {
         client.subscribe("orders");
         client.subscribe("private-a");
         if reset {
-            socket2::SockRef::from(&client.stream).set_linger(Some(std::time::Duration::ZERO)).unwrap();
+            socket2::SockRef::from(&*client.stream).set_linger(Some(std::time::Duration::ZERO)).unwrap();
         }
         drop(client);
         server.await_open(0);

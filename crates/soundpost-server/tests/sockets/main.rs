@@ -27,4 +27,6 @@ mod slow_consumer;
 mod start;
 mod subscribe;
 mod support;
+mod tls;
+mod tls_mistakes;
 mod unix;

@@ -15,7 +15,7 @@ use soundpost_protocol::{
     websocket::{Decoder, Message, Opcode, Role, client_frame},
 };
 
-use super::DEADLINE;
+use super::{DEADLINE, Wire};
 
 /// Something a client hears.
 #[derive(Clone, Debug, PartialEq)]
@@ -36,7 +36,7 @@ pub(crate) fn masked(opcode: Opcode, payload: impl AsRef<[u8]>) -> Vec<u8> {
 }
 
 pub(crate) struct Client {
-    pub(crate) stream: TcpStream,
+    pub(crate) stream: Wire,
     pub(crate) socket_id: String,
     app: App,
     decoder: Decoder,
@@ -69,9 +69,15 @@ impl Client {
     }
 
     /// The same on a socket of any kind that is connected already.
-    pub(crate) fn open_on(stream: TcpStream, app: &App, target: &str, headers: &str, early: &[u8]) -> Self {
+    pub(crate) fn open_on(
+        stream: impl Into<Wire>,
+        app: &App,
+        target: &str,
+        headers: &str,
+        early: &[u8],
+    ) -> Self {
         let mut client = Self {
-            stream,
+            stream: stream.into(),
             socket_id: String::new(),
             app: app.clone(),
             decoder: Decoder::new(Role::Client),

@@ -5,7 +5,7 @@ use std::{
     net::{SocketAddr, TcpStream},
 };
 
-use super::DEADLINE;
+use super::{DEADLINE, Wire};
 
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Reply {
@@ -22,7 +22,7 @@ impl Reply {
 }
 
 pub(crate) struct Http {
-    stream: TcpStream,
+    stream: Wire,
     input: Vec<u8>,
 }
 
@@ -34,14 +34,15 @@ impl Http {
     }
 
     /// On a socket of any kind that is connected already.
-    pub(crate) fn on(stream: TcpStream) -> Self {
+    pub(crate) fn on(stream: impl Into<Wire>) -> Self {
+        let stream = stream.into();
         stream.set_read_timeout(Some(DEADLINE)).unwrap();
         stream.set_write_timeout(Some(DEADLINE)).unwrap();
         Self { stream, input: Vec::new() }
     }
 
     /// The socket, to go on with in another protocol.
-    pub(crate) fn into_stream(self) -> TcpStream {
+    pub(crate) fn into_stream(self) -> Wire {
         self.stream
     }
 

@@ -4,6 +4,8 @@ mod api;
 mod client;
 mod http;
 mod reloading;
+mod tls;
+mod wire;
 
 use std::{
     net::SocketAddr,
@@ -26,6 +28,8 @@ pub(crate) use self::{
     client::{Client, Seen, handshake, masked},
     http::{Http, Reply},
     reloading::{ReloadingServer, app_file, app_with_secret},
+    tls::{Authority, Offer, TLS_1_2, TLS_1_3, shake},
+    wire::Wire,
 };
 
 /// Whatever a test waits for must have happened by then.
