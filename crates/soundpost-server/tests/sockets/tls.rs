@@ -10,11 +10,14 @@ use rustls::HandshakeKind;
 use serde_json::json;
 use socket2::{Domain, Socket, Type};
 use soundpost_protocol::{app::App, websocket::Opcode};
-use soundpost_server::{config::Settings, tls::Changed};
+use soundpost_server::{
+    config::Settings,
+    tls::{Changed, Pair},
+};
 
 use crate::support::{
-    Api, Authority, Client, Http, Offer, Seen, TLS_1_2, TLS_1_3, TestServer, Wire, app, eventually, masked,
-    shake,
+    Api, Authority, Client, Http, Offer, ReloadingServer, Seen, TLS_1_2, TLS_1_3, TestServer, Wire, app,
+    app_file, eventually, masked, shake,
 };
 
 /// A server with a certificate for `localhost`, and whoever issued it.
@@ -242,6 +245,38 @@ fn certificates_are_replaced_while_connections_go_on() {
     assert!(shown(&server, &authority, "new.test"), "the old one stays");
     let wire = authority.connect(server.address, &Offer { name: "new.test", ..Offer::default() }).unwrap();
     Api::new(Http::on(wire), server.apps[0].clone()).trigger("orders", "after", "");
+    before.expect(&json!({"event": "after", "channel": "orders", "data": ""}));
+    before.leave();
+}
+
+/// The lines of a pair, to stand after those of `[server]`.
+fn tls_lines(pair: &Pair) -> String {
+    format!("[server.tls]\ncertificate = {:?}\nkey = {:?}", pair.certificate, pair.key)
+}
+
+#[test]
+fn renewed_files_are_read_without_being_asked_and_broken_ones_are_refused() {
+    let authority = Authority::new();
+    let lines = tls_lines(&authority.issue("localhost", &["localhost"]));
+    let server = ReloadingServer::start(&lines, &app_file("one", ""));
+    let mut before = connect(&server, &authority);
+    before.subscribe("orders");
+    let counts = server.counts();
+    authority.issue("localhost", &["localhost", "renewed.test"]);
+    assert_eq!(server.await_count(counts), "applied");
+    assert!(shown(&server, &authority, "renewed.test"));
+    let counts = server.counts();
+    std::fs::write(authority.path("localhost.crt"), "half").unwrap();
+    assert_eq!(server.await_count(counts), "refused");
+    assert!(shown(&server, &authority, "renewed.test"), "the old one stays");
+    // Other files, by the settings; asked for, as by SIGHUP.
+    let other = tls_lines(&authority.issue("other", &["localhost", "other.test"]));
+    assert_eq!(server.reload(&other, &app_file("one", "")), "applied");
+    assert!(shown(&server, &authority, "other.test") && !shown(&server, &authority, "renewed.test"));
+    // Without TLS the port would have to be another protocol's: that holds from the next start.
+    assert_eq!(server.reload("", &app_file("one", "")), "unchanged");
+    assert_eq!(server.reload(&other, &app_file("one", "")), "unchanged");
+    api(&server, &authority).trigger("orders", "after", "");
     before.expect(&json!({"event": "after", "channel": "orders", "data": ""}));
     before.leave();
 }
