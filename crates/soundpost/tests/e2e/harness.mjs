@@ -146,7 +146,7 @@ export async function startServer({ port = 0, env = {}, config, files = {} } = {
     writeFileSync(path.join(cwd, 'soundpost.toml'), config)
     args.push('--config', path.join(cwd, 'soundpost.toml'))
   }
-  const found = (line) => line.match(/(?:http|ws):\/\/127\.0\.0\.1:(\d+)/)?.[1]
+  const found = (line) => line.match(/(?:http|ws)s?:\/\/127\.0\.0\.1:(\d+)/)?.[1]
   const program = await startProgram(BINARY, args, { cwd, env, found })
   program.gone.then(() => rmSync(cwd, { recursive: true, force: true }))
   return Object.assign(program, { port: Number(program.value), cwd })
