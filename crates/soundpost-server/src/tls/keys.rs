@@ -76,8 +76,9 @@ fn section(text: &str) -> Option<&str> {
 fn decrypt(section: &str, passphrase: Option<&Passphrase>) -> Result<PrivateKeyDer<'static>, KeyProblem> {
     let passphrase = passphrase.ok_or(KeyProblem::Encrypted)?;
     let (_, document) = SecretDocument::from_pem(section).map_err(|_| KeyProblem::Broken)?;
-    let encrypted =
-        EncryptedPrivateKeyInfoRef::try_from(document.as_bytes()).map_err(|_| KeyProblem::Broken)?;
+    // PBES1, the form before the present one, is not even recognised.
+    let encrypted = EncryptedPrivateKeyInfoRef::try_from(document.as_bytes())
+        .map_err(|_| KeyProblem::Unreadable("with an old cipher"))?;
     let decrypted = encrypted.decrypt(passphrase.0.as_bytes()).map_err(|error| {
         // With the wrong passphrase the padding may fit by chance; then what comes out is not a key.
         let is_unknown = matches!(

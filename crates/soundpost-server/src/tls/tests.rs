@@ -148,6 +148,12 @@ fn what_cannot_be_used_is_refused_in_one_line() {
         ),
         (
             &certificate,
+            "-----BEGIN ENCRYPTED PRIVATE KEY-----\nMAQwAgUA\n-----END ENCRYPTED PRIVATE KEY-----\n",
+            Some("open sesame"),
+            "server.tls.key: k.pem is encrypted with an old cipher, which cannot be read; convert it: ".to_owned(),
+        ),
+        (
+            &certificate,
             legacy,
             Some("open sesame"),
             "server.tls.key: k.pem is encrypted in OpenSSL's old form (Proc-Type: 4,ENCRYPTED), which cannot be \
