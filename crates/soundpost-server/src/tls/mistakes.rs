@@ -1,11 +1,12 @@
 //! Clients that speak TLS to a plain port or plain HTTP to one with TLS: what they are told, and what the log says.
 
-use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
+use std::{
+    sync::atomic::{AtomicU64, Ordering::Relaxed},
+    time::{SystemTime, UNIX_EPOCH},
+};
 
 use tokio::net::TcpStream;
 use tracing::warn;
-
-use crate::node::unix_seconds;
 
 /// What a TLS client begins with: a handshake record of TLS 1.x. No HTTP request begins with this byte.
 pub(crate) const TLS_HANDSHAKE: u8 = 0x16;
@@ -49,7 +50,8 @@ impl Mistakes {
 }
 
 fn is_due(last: &AtomicU64) -> bool {
-    let (now, before) = (unix_seconds(), last.load(Relaxed));
+    let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_secs();
+    let before = last.load(Relaxed);
     now.saturating_sub(before) >= LOG_INTERVAL_SECONDS
         && last.compare_exchange(before, now, Relaxed, Relaxed).is_ok()
 }

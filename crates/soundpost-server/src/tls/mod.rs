@@ -31,6 +31,9 @@ pub use pair::{Pair, Passphrase};
 pub use session::{RECORD_BYTES, Session, with_record};
 pub use stream::{TlsParts, TlsStream, Transport};
 
+/// Why a session is over.
+pub use rustls::Error as SessionError;
+
 /// A handshake must be over so long after the connection was accepted.
 pub const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(10);
 

@@ -13,7 +13,7 @@ use bytes::Bytes;
 use tokio::net::tcp::OwnedWriteHalf;
 
 use super::{Queue, Sent, WorkerQueues};
-use crate::tls::{RECORD_BYTES, Session, with_record};
+use crate::tls::{RECORD_BYTES, Session, SessionError, with_record};
 
 /// A socket behind a session.
 #[derive(Debug)]
@@ -170,7 +170,7 @@ impl Secured {
     fn write_record(
         &mut self,
         queues: &WorkerQueues,
-        seal: impl FnOnce(&mut Session, &mut [u8]) -> Result<usize, rustls::Error>,
+        seal: impl FnOnce(&mut Session, &mut [u8]) -> Result<usize, SessionError>,
     ) -> io::Result<()> {
         with_record(|record| {
             let length = seal(&mut self.session, record).map_err(io::Error::other)?;
