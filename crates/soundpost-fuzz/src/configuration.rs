@@ -9,7 +9,7 @@ use std::{
     sync::atomic::{AtomicU32, Ordering},
 };
 
-use soundpost_server::config::{Flags, Settings};
+use soundpost_server::config::{Flags, Report, Settings};
 
 use crate::Outcome;
 
@@ -63,7 +63,7 @@ fn load(dir: &Path, data: &[u8]) -> Outcome {
     assert_eq!(written, [true, true, true], "cannot write to {}", dir.display());
     let variables = environment.lines().filter_map(|line| line.split_once('='));
     let variables = variables.map(|(name, value)| (name.to_owned(), value.to_owned()));
-    let result = Settings::load(&flags, variables, dir);
+    let result = Settings::load(&flags, variables.clone(), dir);
     let hushed = is_hushed(file) && is_hushed(dotenv) && is_hushed(environment) && !php.contains(SECRET);
     let check = |said: &str| {
         assert!(!said.contains(['\n', '\r']), "{said:?}");
@@ -76,10 +76,26 @@ fn load(dir: &Path, data: &[u8]) -> Outcome {
             if hushed {
                 check(&format!("{settings:?}"));
             }
+            check_report(&flags, variables, dir, hushed);
         }
         Err(error) => check(&error.to_string()),
     }
     Outcome::of(&result)
+}
+
+/// `soundpost check` says of every configuration that loads what it comes to, and no secret.
+fn check_report(
+    flags: &Flags,
+    variables: impl IntoIterator<Item = (String, String)>,
+    dir: &Path,
+    hushed: bool,
+) {
+    let report = Report::load(flags, variables, dir);
+    assert!(report.is_ok(), "{report:?}");
+    let Ok((_, report)) = report else { return };
+    for said in [report.text(), report.json()] {
+        assert!(!(hushed && said.to_ascii_lowercase().contains(SECRET)), "{said}");
+    }
 }
 
 fn check_settings(settings: &Settings) {

@@ -24,10 +24,32 @@ pub(crate) struct Arguments {
 pub(crate) enum Command {
     /// Start the server (the default)
     Start(ServerFlags),
-    /// Check the configuration, print what it comes to, and exit
-    Check(ServerFlags),
+    /// Check the configuration, print every setting with its source, and exit
+    Check(CheckFlags),
     /// Ask the running server's admin listener whether it is alive, and exit
     Health(ServerFlags),
+}
+
+/// The flags of `check`: those of the server, and how to answer.
+#[derive(Debug, Args)]
+pub(crate) struct CheckFlags {
+    #[command(flatten)]
+    server: ServerFlags,
+    /// Exit with 1 if there are warnings
+    #[arg(long)]
+    pub(crate) strict: bool,
+    /// Form of the answer
+    #[arg(long, value_name = "FORMAT", default_value = "text")]
+    pub(crate) format: Form,
+}
+
+/// Form of what `check` prints.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(crate) enum Form {
+    /// For people: lines of TOML
+    Text,
+    /// For machines: one JSON object
+    Json,
 }
 
 /// The flags of the server. They beat every other source of settings.
@@ -75,7 +97,8 @@ impl Arguments {
     /// The flags of whichever command was given.
     pub(crate) fn flags(&self) -> Flags {
         let given = match &self.command {
-            Some(Command::Start(flags) | Command::Check(flags) | Command::Health(flags)) => flags,
+            Some(Command::Start(flags) | Command::Health(flags)) => flags,
+            Some(Command::Check(check)) => &check.server,
             None => &self.server,
         };
         Flags {

@@ -4,12 +4,11 @@
 use std::{
     fmt::{self, Write},
     net::SocketAddr,
-    time::SystemTime,
 };
 
 use soundpost_server::{
     config::{DEVELOPMENT_ID, DEVELOPMENT_KEY, DEVELOPMENT_SECRET, Settings},
-    tls::{Certificates, Served},
+    tls::Served,
 };
 
 /// Width of the column of labels.
@@ -32,18 +31,6 @@ pub(crate) struct Listening<'a> {
 pub(crate) fn banner(settings: &Settings, listening: Listening<'_>, files: Option<u64>) -> String {
     // Writing into a text does not fail.
     render(settings, listening, files).unwrap_or_default()
-}
-
-/// What `soundpost check` prints: the same, of settings that no server was started with.
-pub(crate) fn checked(settings: &Settings, certificates: &Certificates) -> String {
-    let addresses: Vec<SocketAddr> = settings.server.listen.iter().map(|listen| listen.address).collect();
-    let admin = SocketAddr::new(settings.server.admin.host, settings.server.admin.port);
-    let listening =
-        Listening { addresses: &addresses, admin: Some(admin), certificates: &certificates.served() };
-    let warnings = certificates.warnings(SystemTime::now());
-    let notes = settings.notes.iter().map(|note| &note.text).chain(&warnings);
-    let notes: Vec<String> = notes.map(|text| format!("note: {text}\n")).collect();
-    format!("{}{}the configuration is good\n", banner(settings, listening, None), notes.concat())
 }
 
 /// The same text with the headline bold and the labels dim.
@@ -291,7 +278,7 @@ window.Echo = new Echo({
             certificate: "/pems/app.pem".into(),
             names: names.iter().map(|name| (*name).to_owned()).collect(),
             not_after: seconds
-                .map(|seconds| SystemTime::UNIX_EPOCH + std::time::Duration::from_secs(seconds)),
+                .map(|seconds| std::time::SystemTime::UNIX_EPOCH + std::time::Duration::from_secs(seconds)),
         };
         let certificates = [served(&["app.test", "*.app.test"], Some(1_801_440_000)), served(&[], None)];
         let addresses = addresses(&["127.0.0.1:8443"]);

@@ -55,6 +55,11 @@ fn filter(settings: &LogSettings) -> Result<EnvFilter, LogError> {
     EnvFilter::try_new(directives(settings)).map_err(|error| LogError(error.to_string()))
 }
 
+/// Whether logging could start. Errors: the filter cannot be read.
+pub(crate) fn check(settings: &LogSettings) -> Result<(), LogError> {
+    filter(settings).map(drop)
+}
+
 /// `SOUNDPOST_LOG`, else what matters; with `--debug` every frame beside it.
 fn directives(settings: &LogSettings) -> String {
     let base = settings.filter.as_deref().unwrap_or("info");
@@ -84,8 +89,9 @@ mod tests {
     #[test]
     fn a_filter_that_cannot_be_read_is_refused() {
         let filter = Some("a=b=c".to_owned());
-        let error = start(&LogSettings { format: LogFormat::Json, debug: false, filter, colours: false })
-            .unwrap_err();
+        let settings = LogSettings { format: LogFormat::Json, debug: false, filter, colours: false };
+        let error = start(&settings).unwrap_err();
+        assert_eq!(check(&settings), Err(LogError(error.0.clone())));
         assert!(error.to_string().starts_with("SOUNDPOST_LOG: "), "{error}");
     }
 }

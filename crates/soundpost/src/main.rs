@@ -2,6 +2,7 @@
 
 mod arguments;
 mod banner;
+mod check;
 mod health;
 mod logs;
 mod notify;
@@ -13,11 +14,12 @@ use std::{
     path::PathBuf,
     process::ExitCode,
     sync::Arc,
+    time::SystemTime,
 };
 
 use clap::Parser;
 use soundpost_server::{
-    config::{Files, Invocation, LogSettings, NoteLevel, Settings},
+    config::{Files, Invocation, LogSettings, NoteLevel, Report, Settings},
     reload::Reload,
     tls::Certificates,
 };
@@ -35,7 +37,7 @@ static ALLOCATOR: tikv_jemallocator::Jemalloc = tikv_jemallocator::Jemalloc;
 fn main() -> ExitCode {
     let arguments = Arguments::parse();
     match run(&arguments) {
-        Ok(()) => ExitCode::SUCCESS,
+        Ok(code) => code,
         Err(error) => {
             // Nobody is left to tell if even this cannot be written.
             drop(writeln!(io::stderr().lock(), "soundpost: {error}"));
@@ -44,28 +46,32 @@ fn main() -> ExitCode {
     }
 }
 
-fn run(arguments: &Arguments) -> Result<(), Box<dyn std::error::Error>> {
+fn run(arguments: &Arguments) -> Result<ExitCode, Box<dyn std::error::Error>> {
     // What is not Unicode cannot be one of ours.
     let environment = env::vars_os()
         .filter_map(|(name, value)| Some((name.into_string().ok()?, value.into_string().ok()?)))
         .collect();
     let invocation = Invocation { flags: arguments.flags(), environment, dir: PathBuf::new() };
-    let (files, settings) = invocation.load();
-    if matches!(arguments.command, Some(Command::Health(_))) {
-        let address = health::ask(settings)?;
-        writeln!(io::stdout().lock(), "alive: http://{address}/up")?;
-        return Ok(());
-    }
-    let settings = settings?;
     match &arguments.command {
-        Some(Command::Check(_)) => {
+        Some(Command::Check(check)) => {
+            let Invocation { flags, environment, dir } = invocation;
+            let (settings, mut report) = Report::load(&flags, environment, &dir)?;
+            logs::check(&settings.log)?;
             let certificates = Certificates::load(settings.server.tls.clone())?;
-            let text = banner::checked(&settings, &certificates);
-            io::stdout().lock().write_all(text.as_bytes())?;
-            Ok(())
+            report.warn(certificates.warnings(SystemTime::now()));
+            let is_good = check::print(&settings, &report, check)?;
+            return Ok(if is_good { ExitCode::SUCCESS } else { ExitCode::FAILURE });
         }
-        Some(Command::Start(_) | Command::Health(_)) | None => start(settings, invocation, files),
+        Some(Command::Health(_)) => {
+            let address = health::ask(invocation.load().1)?;
+            writeln!(io::stdout().lock(), "alive: http://{address}/up")?;
+        }
+        Some(Command::Start(_)) | None => {
+            let (files, settings) = invocation.load();
+            start(settings?, invocation, files)?;
+        }
     }
+    Ok(ExitCode::SUCCESS)
 }
 
 fn start(settings: Settings, invocation: Invocation, files: Files) -> Result<(), Box<dyn std::error::Error>> {

@@ -1,9 +1,10 @@
 //! One written value each: is it of the right kind and in its range.
 
-use std::{net::IpAddr, ops::RangeInclusive, time::Duration};
+use std::{borrow::Cow, net::IpAddr, ops::RangeInclusive, time::Duration};
 
 use super::{
     ConfigError,
+    effective::Values,
     error::Place,
     layers::{Origins, is_foreign},
     written::{List, Scalar},
@@ -18,27 +19,39 @@ pub(super) fn boolean(text: &str) -> Option<bool> {
     }
 }
 
-/// The values of one table, for the errors about them.
+/// The values of one table, for the errors about them. What each comes to is noted for `soundpost check`.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Table<'a> {
     /// `server`, `apps.0`.
     pub(super) name: &'a str,
     /// Where each value was written, by the key that [`Self::at`] looks up.
     pub(super) origins: &'a Origins,
-    /// Whether the origins' keys begin with the table's name.
+    /// Whether the keys of the origins and values begin with the table's name.
     pub(super) dotted: bool,
+    /// What each key comes to, by the same keys as the origins.
+    pub(super) values: &'a Values,
 }
 
 impl Table<'_> {
     /// The place of a key of this table.
     pub(super) fn at(&self, key: &str) -> Place {
         let full = format!("{}.{key}", self.name);
-        let origin = self.origins.get(if self.dotted { full.as_str() } else { key });
+        let origin = self.origins.get(self.lookup(key).as_ref());
         match origin {
             Some(origin) if is_foreign(self.name) => Place { key: origin.clone(), origin: origin.clone() },
             Some(origin) => Place { key: full, origin: origin.clone() },
             None => Place { key: full.clone(), origin: full },
         }
+    }
+
+    /// The key as the origins and values have it.
+    fn lookup<'k>(&self, key: &'k str) -> Cow<'k, str> {
+        if self.dotted { format!("{}.{key}", self.name).into() } else { key.into() }
+    }
+
+    /// Notes what the key comes to. Whoever works on a value after its check notes what became of it.
+    pub(super) fn note(&self, key: &str, value: impl Into<serde_json::Value>) {
+        self.values.note(&self.lookup(key), value.into());
     }
 
     fn refuse<T>(&self, key: &str, found: &impl ToString, expected: &str) -> Result<T, ConfigError> {
@@ -57,14 +70,20 @@ impl Table<'_> {
         default: u32,
         range: RangeInclusive<u32>,
     ) -> Result<u32, ConfigError> {
-        let Some(written) = written else { return Ok(default) };
+        let Some(written) = written else {
+            self.note(key, default);
+            return Ok(default);
+        };
         let number = match written {
             Scalar::Whole(number) => Some(*number),
             Scalar::Text(text) => text.trim().parse().ok(),
             Scalar::Fraction(_) | Scalar::Boolean(_) => None,
         };
         match number.and_then(|number| u32::try_from(number).ok()).filter(|number| range.contains(number)) {
-            Some(number) => Ok(number),
+            Some(number) => {
+                self.note(key, number);
+                Ok(number)
+            }
             None => self.refuse(
                 key,
                 written,
@@ -111,24 +130,33 @@ impl Table<'_> {
             Some(Scalar::Whole(_) | Scalar::Fraction(_)) => None,
         };
         match (found, written) {
-            (Some(found), _) => Ok(found),
+            (Some(found), _) => {
+                self.note(key, found);
+                Ok(found)
+            }
             (None, Some(written)) => self.refuse(key, written, "true or false"),
             (None, None) => Ok(default),
         }
     }
 
     /// One of a few words.
-    pub(super) fn word<T: Copy>(
+    pub(super) fn word<T: Copy + PartialEq>(
         &self,
         key: &str,
         written: Option<&Scalar>,
         default: T,
         words: &[(&str, T)],
     ) -> Result<T, ConfigError> {
-        let Some(written) = written else { return Ok(default) };
+        let Some(written) = written else {
+            self.note(key, words.iter().find(|(_, value)| *value == default).map(|(word, _)| *word));
+            return Ok(default);
+        };
         let text = if let Scalar::Text(text) = written { text.as_str() } else { "" };
         match words.iter().find(|(word, _)| *word == text) {
-            Some((_, value)) => Ok(*value),
+            Some((word, value)) => {
+                self.note(key, *word);
+                Ok(*value)
+            }
             None => {
                 let known: Vec<_> = words.iter().map(|(word, _)| format!("{word:?}")).collect();
                 self.refuse(key, written, &known.join(" or "))
@@ -138,21 +166,22 @@ impl Table<'_> {
 
     /// Text; a whole number counts as its digits, because ids are often written so. Fractions and booleans do not:
     /// what they look like in text is not what was written.
-    pub(super) fn text<'a>(
-        &self,
-        key: &str,
-        written: &'a Scalar,
-    ) -> Result<std::borrow::Cow<'a, str>, ConfigError> {
-        match written {
-            Scalar::Text(text) => Ok(text.as_str().into()),
-            Scalar::Whole(number) => Ok(number.to_string().into()),
-            Scalar::Fraction(_) | Scalar::Boolean(_) => self.refuse(key, written, "text in quotes"),
-        }
+    pub(super) fn text<'a>(&self, key: &str, written: &'a Scalar) -> Result<Cow<'a, str>, ConfigError> {
+        let text: Cow<'a, str> = match written {
+            Scalar::Text(text) => text.as_str().into(),
+            Scalar::Whole(number) => number.to_string().into(),
+            Scalar::Fraction(_) | Scalar::Boolean(_) => return self.refuse(key, written, "text in quotes"),
+        };
+        self.note(key, text.as_ref());
+        Ok(text)
     }
 
     /// Several texts.
     pub(super) fn texts(&self, key: &str, written: &List) -> Result<Vec<String>, ConfigError> {
-        written.0.iter().map(|scalar| self.text(key, scalar).map(Into::into)).collect()
+        let texts = written.0.iter().map(|scalar| self.text(key, scalar).map(Into::into));
+        let texts: Vec<String> = texts.collect::<Result<_, _>>()?;
+        self.note(key, texts.clone());
+        Ok(texts)
     }
 
     /// An IP address, or `localhost` for both of its own.

@@ -67,6 +67,16 @@ impl Environment {
         }
     }
 
+    /// The `.env` that was read.
+    pub(super) fn file(&self) -> Option<&Path> {
+        Some(self.path.as_path()).filter(|path| *path != Path::new(""))
+    }
+
+    /// Whether this is the name of a variable of the process itself.
+    pub(super) fn is_of_process(&self, name: &str) -> bool {
+        self.process.contains_key(name)
+    }
+
     /// The names that begin so, in order, each once.
     pub(super) fn names(&self, prefix: &str) -> Vec<&str> {
         let mut names: Vec<&str> = self

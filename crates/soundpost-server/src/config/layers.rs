@@ -11,10 +11,11 @@ use config::{Config, FileFormat, Map, Source, Value, ValueKind};
 use serde::de::DeserializeOwned;
 
 use super::{
-    ConfigError,
+    ConfigError, DEVELOPMENT_ID, DEVELOPMENT_KEY, DEVELOPMENT_SECRET,
+    effective::Values,
     error::Place,
     reverb, soketi,
-    written::{AppFile, SettingsFile},
+    written::{AppFile, Scalar, Secret, SettingsFile},
 };
 
 /// One source: dotted keys (`server.port`, `apps.0.key`) to values that know their origin.
@@ -53,7 +54,11 @@ pub(super) struct Uncertain {
 pub(super) struct Layered {
     pub(super) settings: SettingsFile,
     pub(super) origins: Origins,
+    pub(super) values: Values,
+    /// Never empty: the development app, if there is no other.
     pub(super) apps: Vec<LayeredApp>,
+    /// No source names an app.
+    pub(super) development: bool,
 }
 
 /// One app, from every source that names its id.
@@ -63,6 +68,7 @@ pub(super) struct LayeredApp {
     /// Its table in the source of lowest precedence that people wrote, `apps.0`, or one that [`is_foreign`].
     pub(super) table: String,
     pub(super) origins: Origins,
+    pub(super) values: Values,
 }
 
 /// Reads a TOML file. Errors: [`ConfigError::Read`], [`ConfigError::Syntax`].
@@ -163,9 +169,30 @@ pub(super) fn layer(sources: Sources) -> Result<Layered, ConfigError> {
         let table =
             tables.iter().find(|table| !is_foreign(table)).or(tables.first()).cloned().unwrap_or_default();
         let (app, origins) = merge(layers, &format!("{table}."))?;
-        Ok(LayeredApp { app, table, origins })
+        Ok(LayeredApp { app, table, origins, values: Values::default() })
     });
-    Ok(Layered { settings, origins, apps: apps.collect::<Result<_, ConfigError>>()? })
+    let mut apps = apps.collect::<Result<Vec<_>, ConfigError>>()?;
+    let development = apps.is_empty();
+    if development {
+        apps.push(LayeredApp::development());
+    }
+    Ok(Layered { settings, origins, values: Values::default(), apps, development })
+}
+
+impl LayeredApp {
+    /// The app that serves when none is written.
+    fn development() -> Self {
+        let text = |text: &str| Scalar::Text(text.to_owned());
+        let app = AppFile {
+            id: Some(text(DEVELOPMENT_ID)),
+            key: Some(text(DEVELOPMENT_KEY)),
+            secret: Some(Secret(text(DEVELOPMENT_SECRET))),
+            ..AppFile::default()
+        };
+        let origin = |key: &str| (key.to_owned(), "the development app".to_owned());
+        let origins = ["id", "key", "secret"].map(origin).into();
+        Self { app, table: "apps.0".to_owned(), origins, values: Values::default() }
+    }
 }
 
 /// Whether a table is one of another server's app: it has no index, and its values are named by their origins.

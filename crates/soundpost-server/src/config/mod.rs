@@ -4,8 +4,10 @@
 //! read here and nowhere else in the server, and it is passed in, so that a test can say what it is.
 //! Every key stands in `docs/configuration.md`. Knows nothing of sockets: whether a port is free is seen by binding it.
 
+mod advice;
 mod checks;
 mod dotenv;
+mod effective;
 mod environment;
 mod error;
 mod files;
@@ -13,9 +15,11 @@ mod keys;
 mod layers;
 mod network;
 pub mod php;
+mod report;
 mod resolve;
 mod reverb;
 mod reverb_file;
+mod secrets;
 mod settings;
 mod soketi;
 mod tls;
@@ -27,6 +31,8 @@ mod dotenv_tests;
 mod page_tests;
 #[cfg(test)]
 mod refusal_tests;
+#[cfg(test)]
+mod report_tests;
 #[cfg(test)]
 mod reverb_doubt_tests;
 #[cfg(test)]
@@ -43,13 +49,14 @@ use std::{
 
 pub use error::{ConfigError, Place};
 pub use files::Files;
+pub use report::Report;
 pub use settings::{
     AdminSettings, DEVELOPMENT_ID, DEVELOPMENT_KEY, DEVELOPMENT_SECRET, Listen, LogFormat, LogSettings, Note,
     NoteLevel, ServerSettings, Settings, UnixSocket,
 };
 
 use environment::Environment;
-use layers::{Flat, Sources, put};
+use layers::{Flat, Layered, Sources, put};
 
 /// The file in the working directory that is read where no other is named.
 const STANDARD_FILE: &str = "soundpost.toml";
@@ -102,8 +109,8 @@ impl Invocation {
     /// Reads and checks every source, and says which files that took, also where it failed.
     pub fn load(&self) -> (Files, Result<Settings, ConfigError>) {
         let mut files = Files::default();
-        let settings = Settings::load_noting(&self.flags, self.environment.clone(), &self.dir, &mut files);
-        (files, settings)
+        let read = Read::all(&self.flags, self.environment.clone(), &self.dir, &mut files);
+        (files, read.map(|read| read.settings))
     }
 }
 
@@ -120,11 +127,25 @@ impl Settings {
         environment: impl IntoIterator<Item = (String, String)>,
         dir: &Path,
     ) -> Result<Self, ConfigError> {
-        Self::load_noting(flags, environment, dir, &mut Files::default())
+        Read::all(flags, environment, dir, &mut Files::default()).map(|read| read.settings)
     }
+}
 
-    /// The same. Every source notes the files that it reads or looks for in `files`, which is what is watched.
-    fn load_noting(
+/// Everything that was read, and what it comes to.
+#[derive(Debug)]
+struct Read {
+    settings: Settings,
+    layered: Layered,
+    environment: Environment,
+    /// The TOML file, if there is one.
+    file: Option<PathBuf>,
+    /// Whether a `.env` and Laravel's names count.
+    reads_laravel: bool,
+}
+
+impl Read {
+    /// Every source notes the files that it reads or looks for in `files`, which is what is watched.
+    fn all(
         flags: &Flags,
         environment: impl IntoIterator<Item = (String, String)>,
         dir: &Path,
@@ -140,10 +161,10 @@ impl Settings {
         }
         let mut sources = Sources { flags: flags.flat(), ..Sources::default() };
         let mut settles_scaling = false;
-        let path = flags.config.as_deref().unwrap_or(Path::new(STANDARD_FILE));
-        files.note(&dir.join(path));
-        if let Some(path) = flags.file(dir) {
-            sources.file = layers::read_toml(&path)?;
+        files.note(&dir.join(flags.config.as_deref().unwrap_or(Path::new(STANDARD_FILE))));
+        let file = flags.file(dir);
+        if let Some(path) = &file {
+            sources.file = layers::read_toml(path)?;
             settles_scaling = sources.file.contains_key(reverb_file::SCALING);
             keys::check(&mut sources.file)?;
             notes.push(Note::info(format!("configured by {}", path.display())));
@@ -157,14 +178,15 @@ impl Settings {
         if settles_scaling {
             sources.uncertain.retain(|open| !open.keys.iter().any(|key| key == reverb_file::SCALING));
         }
-        let mut settings = Self::try_from(layers::layer(sources)?)?;
+        let layered = layers::layer(sources)?;
+        let mut settings = Settings::try_from(&layered)?;
         settings.find_certificates(&environment, dir, files);
         settings.log.filter =
             environment.value("SOUNDPOST_LOG").filter(|text| !text.is_empty()).map(str::to_owned);
         settings.log.colours = environment.value("NO_COLOR").is_none_or(str::is_empty);
         notes.append(&mut settings.notes);
         settings.notes = notes;
-        Ok(settings)
+        Ok(Self { settings, layered, environment, file, reads_laravel })
     }
 }
 

@@ -1,6 +1,10 @@
 //! Where the server is reached and what stands in front of it: addresses, path, Unix socket, proxies.
 
-use std::{net::SocketAddr, os::unix, path::PathBuf};
+use std::{
+    net::{IpAddr, SocketAddr},
+    os::unix,
+    path::PathBuf,
+};
 
 use super::{
     ConfigError, Listen, Note, ServerSettings, UnixSocket,
@@ -32,6 +36,7 @@ pub(super) fn listen(
     }
     if hosts.is_empty() && layered.settings.server.host.is_some() {
         if has_unix_socket {
+            note_hosts(server, &hosts);
             return Ok(Vec::new());
         }
         return Err(ConfigError::Value {
@@ -49,6 +54,7 @@ pub(super) fn listen(
     if hosts.is_empty() {
         hosts.extend(ServerSettings::default().listen.iter().map(|listen| (listen.address.ip(), true)));
     }
+    note_hosts(server, &hosts);
     let mut listen: Vec<Listen> = Vec::new();
     for (ip, required) in hosts {
         let address = SocketAddr::new(ip, port);
@@ -57,6 +63,14 @@ pub(super) fn listen(
         }
     }
     Ok(listen)
+}
+
+/// One address is shown as text, several as a list.
+fn note_hosts(server: Table<'_>, hosts: &[(IpAddr, bool)]) {
+    match hosts {
+        [(ip, _)] => server.note("host", ip.to_string()),
+        hosts => server.note("host", hosts.iter().map(|(ip, _)| ip.to_string()).collect::<Vec<_>>()),
+    }
 }
 
 /// `app/` and `/app` are `/app`; `/` is no prefix at all.
@@ -98,6 +112,7 @@ pub(super) fn unix_socket(server: Table<'_>, file: &ServerFile) -> Result<Option
         let found = file.unix_socket_mode.as_ref().map(Scalar::to_string).unwrap_or_default();
         return refuse("unix_socket_mode", found, "octal digits in quotes, from \"0000\" to \"0777\"");
     };
+    server.note("unix_socket_mode", format!("{mode:04o}"));
     let Some(written) = &file.unix_socket else { return Ok(None) };
     let text = server.text("unix_socket", written)?;
     if text.is_empty() || unix::net::SocketAddr::from_pathname(text.as_ref()).is_err() {
@@ -118,6 +133,7 @@ pub(super) fn proxies(
     notes: &mut Vec<Note>,
 ) -> Result<Proxies, ConfigError> {
     let mut proxies = Proxies::default();
+    server.note("trusted_proxies", Vec::<String>::new());
     if let Some(entries) = &file.trusted_proxies {
         for text in server.texts("trusted_proxies", entries)? {
             proxies.trusted.add(text.trim()).map_err(|error| ConfigError::Value {

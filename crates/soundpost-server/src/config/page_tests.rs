@@ -1,8 +1,11 @@
 //! `docs/configuration.md` and the code say the same.
 
-use std::{collections::BTreeSet, path::Path};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    path::Path,
+};
 
-use super::{Flags, LogFormat, Settings, keys};
+use super::{Flags, LogFormat, Report, Settings, keys};
 
 const PAGE: &str = include_str!("../../../../docs/configuration.md");
 
@@ -156,6 +159,32 @@ fn default_of(key: &str, settings: &Settings) -> String {
         "apps.timestamp_window_seconds" => app.timestamp_window.unwrap().as_secs().to_string(),
         "apps.strict_info" => app.strict_info.to_string(),
         other => panic!("a default for {other}"),
+    }
+}
+
+/// Some defaults are worked out: the page has the rule, the report what it comes to.
+#[test]
+fn the_report_shows_the_defaults_of_the_page() {
+    let app = [("ID", "a"), ("KEY", "k"), ("SECRET", "a-secret-of-16-or-more")];
+    let app = app.map(|(name, value)| (format!("SOUNDPOST_APPS__0__{name}"), value.to_owned()));
+    let (settings, report) = Report::load(&Flags::default(), app, Path::new("/nonexistent")).unwrap();
+    let text = report.text();
+    let tables: BTreeMap<&str, &str> =
+        text.split("\n\n").filter_map(|table| table.split_once('\n')).collect();
+    for row in rows() {
+        let (table, key) = row.key.split_once('.').unwrap();
+        let table = tables.get(format!("[{table}]").as_str()).or(tables.get("[[apps]]")).unwrap();
+        let is_key = |line: &&str| line.trim_start_matches("# ").split(' ').next() == Some(key);
+        let line = table.lines().find(is_key).unwrap_or_else(|| panic!("a line for {}", row.key));
+        let (_, shown) = line.split_once(" = ").unwrap();
+        let (value, origin) = shown.split_once(" # ").unwrap();
+        let expected = match row.key {
+            _ if row.default == "required" => continue,
+            "server.workers" => settings.server.workers.to_string(),
+            "server.queue_bytes_max" => settings.server.queue_bytes_max.to_string(),
+            _ => row.default.to_owned(),
+        };
+        assert_eq!((value.trim(), origin), (expected.as_str(), "default"), "{}", row.key);
     }
 }
 

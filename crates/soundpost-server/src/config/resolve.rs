@@ -1,15 +1,18 @@
 //! From what was written to what it means: [`Settings`] out of the layered sources.
 
-use std::{collections::BTreeMap, num::NonZeroU32, num::NonZeroUsize, time::Duration};
+use std::{
+    collections::BTreeMap,
+    num::{NonZeroU32, NonZeroUsize},
+    time::Duration,
+};
 
 use soundpost_protocol::app::{App, AppId, AppKey, AppSecret, ClientEvents, Limits, MessageRate, Origins};
 
 use super::{
-    AdminSettings, ConfigError, DEVELOPMENT_ID, DEVELOPMENT_KEY, DEVELOPMENT_SECRET, LogFormat, LogSettings,
-    Note, ServerSettings, Settings,
+    AdminSettings, ConfigError, DEVELOPMENT_SECRET, LogFormat, LogSettings, Note, ServerSettings, Settings,
     checks::Table,
     layers::{Layered, LayeredApp, is_foreign},
-    network,
+    network, secrets,
     settings::{cores, queue_bytes_default},
     tls::tls,
     written::{AppFile, ServerFile},
@@ -21,36 +24,34 @@ const BYTES_MAX: u32 = 67_108_864;
 const DAY: u32 = 86_400;
 const CACHE_BYTES_MAX: u32 = 1 << 30;
 
-impl TryFrom<Layered> for Settings {
+impl TryFrom<&Layered> for Settings {
     type Error = ConfigError;
 
     /// Checks every value. The notes are about the apps alone, and what is not a key is left as it is by default.
-    fn try_from(layered: Layered) -> Result<Self, ConfigError> {
-        let Layered { settings, origins, apps: written } = &layered;
-        let server = Table { name: "server", origins, dotted: true };
+    fn try_from(layered: &Layered) -> Result<Self, ConfigError> {
+        let Layered { settings, origins, values, apps: written, development } = layered;
+        let server = Table { name: "server", origins, dotted: true, values };
         let mut notes = Vec::new();
-        let mut apps =
-            written.iter().map(|written| app(written, &mut notes)).collect::<Result<Vec<_>, _>>()?;
+        let apps = written.iter().map(|written| app(written, &mut notes)).collect::<Result<Vec<_>, _>>()?;
         distinct_keys(written, &apps)?;
-        let development_app = apps.is_empty();
+        let development_app = *development;
         if development_app {
-            apps.push(development()?);
-            notes.push(Note::warning(
+            notes = vec![Note::warning(
                 "no app is configured: serving the development app, whose secret is public, on this machine only",
-            ));
+            )];
         }
         let port = server.whole("port", settings.server.port.as_ref(), 8080, 0..=65_535)?;
         let port = u16::try_from(port).unwrap_or(0);
         let unix = network::unix_socket(server, &layered.settings.server)?;
-        let listen = network::listen(&layered, server, port, development_app, unix.is_some())?;
+        let listen = network::listen(layered, server, port, development_app, unix.is_some())?;
         let is_public = listen.iter().any(|listen| !listen.address.ip().is_loopback());
         if is_public {
             no_public_secret(written)?;
         }
         let file = &settings.server;
-        let path = network::path(server, &layered)?;
+        let path = network::path(server, layered)?;
+        server.note("path", path.as_str());
         let hostname = file.hostname.as_ref().map(|text| server.text("hostname", text)).transpose()?;
-        let workers = server.size("workers", file.workers.as_ref(), 0, 0..=256)?;
         let defaults = ServerSettings::default();
         let queue = queue_bytes_default(&apps);
         Ok(Self {
@@ -61,7 +62,7 @@ impl TryFrom<Layered> for Settings {
                 port,
                 path,
                 hostname: hostname.map(Into::into),
-                workers: NonZeroUsize::new(workers).unwrap_or_else(cores),
+                workers: workers(server, file)?,
                 drain: server.seconds(
                     "drain_seconds",
                     file.drain_seconds.as_ref(),
@@ -84,9 +85,9 @@ impl TryFrom<Layered> for Settings {
                 )?,
                 request_bytes_max: request_bytes_max(server, file)?,
                 watch_files: server.boolean("watch_files", file.watch_files.as_ref(), true)?,
-                tls: tls(&layered)?,
+                tls: tls(layered)?,
                 tls_handshake_timeout: defaults.tls_handshake_timeout,
-                admin: admin(&layered)?,
+                admin: admin(layered)?,
             },
             apps,
             development_app,
@@ -106,8 +107,16 @@ fn log(server: Table<'_>, file: &ServerFile) -> Result<LogSettings, ConfigError>
     })
 }
 
+/// As many as are written, or one per core.
+fn workers(server: Table<'_>, file: &ServerFile) -> Result<NonZeroUsize, ConfigError> {
+    let workers = server.size("workers", file.workers.as_ref(), 0, 0..=256)?;
+    let workers = NonZeroUsize::new(workers).unwrap_or_else(cores);
+    server.note("workers", workers.get());
+    Ok(workers)
+}
+
 fn admin(layered: &Layered) -> Result<AdminSettings, ConfigError> {
-    let table = Table { name: "admin", origins: &layered.origins, dotted: true };
+    let table = Table { name: "admin", origins: &layered.origins, dotted: true, values: &layered.values };
     let file = &layered.settings.admin;
     let mut admin =
         AdminSettings { explicit: file.host.is_some() || file.port.is_some(), ..AdminSettings::default() };
@@ -115,6 +124,7 @@ fn admin(layered: &Layered) -> Result<AdminSettings, ConfigError> {
         let addresses = table.addresses("host", &table.text("host", host)?)?;
         admin.host = addresses.first().copied().unwrap_or(admin.host);
     }
+    table.note("host", admin.host.to_string());
     let port = table.whole("port", file.port.as_ref(), admin.port.into(), 0..=65_535)?;
     admin.port = u16::try_from(port).unwrap_or(0);
     Ok(admin)
@@ -141,16 +151,6 @@ fn count(
     default: Option<NonZeroU32>,
 ) -> Result<Option<NonZeroU32>, ConfigError> {
     table.whole(key, written, default.map_or(0, NonZeroU32::get), 0..=u32::MAX).map(NonZeroU32::new)
-}
-
-fn development() -> Result<App, ConfigError> {
-    let name = |key: &str, source| {
-        let place = super::Place { key: key.to_owned(), origin: key.to_owned() };
-        ConfigError::Name { place, found: key.to_owned(), source }
-    };
-    let id = AppId::parse(DEVELOPMENT_ID).map_err(|error| name(DEVELOPMENT_ID, error))?;
-    let key = AppKey::parse(DEVELOPMENT_KEY).map_err(|error| name(DEVELOPMENT_KEY, error))?;
-    Ok(App::new(id, key, AppSecret::new(DEVELOPMENT_SECRET)))
 }
 
 /// Errors: two apps share a key; which of them a client means could not be told.
@@ -186,7 +186,7 @@ fn no_public_secret(written: &[LayeredApp]) -> Result<(), ConfigError> {
 }
 
 fn table(written: &LayeredApp) -> Table<'_> {
-    Table { name: &written.table, origins: &written.origins, dotted: false }
+    Table { name: &written.table, origins: &written.origins, dotted: false, values: &written.values }
 }
 
 fn app(written: &LayeredApp, notes: &mut Vec<Note>) -> Result<App, ConfigError> {
@@ -221,8 +221,9 @@ fn app(written: &LayeredApp, notes: &mut Vec<Note>) -> Result<App, ConfigError> 
     app.client_events_on_public =
         table.boolean("client_events_on_public", public, app.client_events_on_public)?;
     app.message_rate = message_rate(table, file)?;
-    if let Some(entries) = &file.allowed_origins {
-        app.allowed_origins = Origins::new(table.texts("allowed_origins", entries)?);
+    match &file.allowed_origins {
+        Some(entries) => app.allowed_origins = Origins::new(table.texts("allowed_origins", entries)?),
+        None => table.note("allowed_origins", vec!["*"]),
     }
     let requests = file.requests_per_second.as_ref();
     app.requests_per_second = count(table, "requests_per_second", requests, app.requests_per_second)?;
@@ -250,7 +251,7 @@ fn missing(table: Table<'_>, key: &str) -> ConfigError {
 
 fn secret(table: Table<'_>, file: &AppFile, notes: &mut Vec<Note>) -> Result<AppSecret, ConfigError> {
     let Some(written) = &file.secret else { return Err(missing(table, "secret")) };
-    one_secret(table, "secret", written, notes)
+    one_secret(table, "secret", written, file, notes)
 }
 
 /// The secret that is being replaced by the other, which it must not be.
@@ -261,7 +262,7 @@ fn previous_secret(
     notes: &mut Vec<Note>,
 ) -> Result<Option<AppSecret>, ConfigError> {
     let Some(written) = &file.previous_secret else { return Ok(None) };
-    let previous = one_secret(table, "previous_secret", written, notes)?;
+    let previous = one_secret(table, "previous_secret", written, file, notes)?;
     let place = table.at("previous_secret");
     notes.push(match previous.is_same(secret) {
         true => Note::warning(format!("{place} is the same as the secret, so nothing is replaced")),
@@ -274,6 +275,7 @@ fn one_secret(
     table: Table<'_>,
     key: &str,
     written: &super::written::Secret,
+    file: &AppFile,
     notes: &mut Vec<Note>,
 ) -> Result<AppSecret, ConfigError> {
     let refuse = |problem| ConfigError::Secret { place: table.at(key), problem };
@@ -283,8 +285,9 @@ fn one_secret(
     if text.is_empty() {
         return Err(refuse("is empty"));
     }
-    if text.chars().count() < 16 {
-        notes.push(Note::warning(format!("{} is shorter than 16 characters", table.at(key))));
+    let app_key = file.key.as_ref().map(|key| table.text("key", key)).transpose()?;
+    if let Some(weakness) = secrets::weakness(&text, app_key.as_deref()) {
+        notes.push(Note::warning(format!("{} {weakness}", table.at(key))));
     }
     Ok(AppSecret::new(&text))
 }

@@ -18,18 +18,18 @@ use crate::tls::{Pair, Passphrase};
 pub(super) fn tls(layered: &Layered) -> Result<Vec<Pair>, ConfigError> {
     let file = &layered.settings.server.tls;
     let own = [&file.certificate, &file.key].into_iter().any(Option::is_some) || file.passphrase.is_some();
-    let origins = &layered.origins;
+    let (origins, values) = (&layered.origins, &layered.values);
     let mut pairs = Vec::new();
     if own {
         let written = (&file.certificate, &file.key, &file.passphrase);
-        pairs.push(pair(Table { name: "server.tls", origins, dotted: true }, written)?);
+        pairs.push(pair(Table { name: "server.tls", origins, dotted: true, values }, written)?);
     }
     // By number, not by digits: 10 comes after 9.
     let further: BTreeMap<u16, &CertificateFile> =
         file.certificates.iter().filter_map(|(index, file)| Some((index.parse().ok()?, file))).collect();
     for (index, file) in further {
         let name = format!("server.tls.certificates.{index}");
-        let table = Table { name: &name, origins, dotted: true };
+        let table = Table { name: &name, origins, dotted: true, values };
         pairs.push(pair(table, (&file.certificate, &file.key, &file.passphrase))?);
     }
     Ok(pairs)

@@ -1,0 +1,119 @@
+//! What `soundpost check` advises beside what every start says: things that work, and that somebody may regret.
+
+use std::{fs, path::Path};
+
+use serde_json::{Value, json};
+
+use super::{Note, Read, report::Section};
+
+/// The notes, those of the node first.
+pub(super) fn notes(read: &Read, sections: &[Section], dir: &Path) -> Vec<Note> {
+    let mut notes = sources(read, dir);
+    notes.extend(files(read, sections, dir));
+    notes.extend(node(read, sections));
+    if !read.settings.development_app {
+        notes.extend(sections.iter().filter(|s| s.name().starts_with("apps.")).flat_map(app));
+    }
+    notes
+}
+
+/// Which files were read, and which were not although they are there.
+fn sources(read: &Read, dir: &Path) -> Vec<Note> {
+    let here = dir.join(".env");
+    match read.environment.file() {
+        Some(path) => vec![Note::info(format!("read {}", path.display()))],
+        None if read.reads_laravel => {
+            vec![Note::info("there is no .env in this directory")]
+        }
+        None if here.is_file() => {
+            let text =
+                "the .env of this directory and REVERB_* are not read because of --config; add --env-file";
+            vec![Note::info(text)]
+        }
+        None => Vec::new(),
+    }
+}
+
+/// Files that hold secrets and that everybody on this machine may read.
+fn files(read: &Read, sections: &[Section], dir: &Path) -> Vec<Note> {
+    let tls_key = value(sections, "server", "tls.key").and_then(Value::as_str);
+    let has_secret = |path: &&Path| {
+        // Only this word is looked for: an app's `secret`, `REVERB_APP_SECRET`, `passphrase` are what such files hold.
+        fs::read_to_string(path).is_ok_and(|text| {
+            let text = text.to_ascii_lowercase();
+            text.contains("secret") || text.contains("passphrase")
+        })
+    };
+    let with_secrets =
+        [read.file.as_deref(), read.environment.file()].into_iter().flatten().filter(has_secret);
+    let key = tls_key.map(|path| dir.join(path));
+    let all = with_secrets.map(Path::to_owned).chain(key).filter(|path| is_open_to_all(path));
+    all.map(|path| {
+        let path = path.display();
+        Note::warning(format!(
+            "{path} holds secrets and everybody on this machine may read it: chmod o-rwx {path}"
+        ))
+    })
+    .collect()
+}
+
+/// Whether others than owner and group may read the file.
+fn is_open_to_all(path: &Path) -> bool {
+    use std::os::unix::fs::PermissionsExt;
+    fs::metadata(path).is_ok_and(|metadata| metadata.permissions().mode() & 0o004 != 0)
+}
+
+fn node(read: &Read, sections: &[Section]) -> Vec<Note> {
+    let mut notes = Vec::new();
+    let server = &read.settings.server;
+    if !server.admin.host.is_loopback() {
+        notes.push(Note::warning(format!(
+            "admin.host is {}: /metrics answers whoever can reach this address; keep it behind a firewall",
+            server.admin.host
+        )));
+    }
+    let files = rlimit::Resource::NOFILE.get_hard().unwrap_or(rlimit::INFINITY);
+    if let Some(max) = server.connections_max.filter(|max| u64::from(max.get()) > files) {
+        notes.push(Note::warning(format!(
+            "server.connections_max is {max}, but this process may open only {files} files: raise its limit \
+             (LimitNOFILE, ulimit -n)"
+        )));
+    }
+    if read.settings.apps.iter().any(|app| app.tls_only) && !has_tls(sections) {
+        notes.push(Note::warning(
+            "an app is tls_only, but no connection can be seen to use TLS: nobody can connect",
+        ));
+    }
+    notes
+}
+
+/// Whether TLS ends here, or a trusted proxy may say that it ended there.
+fn has_tls(sections: &[Section]) -> bool {
+    ["tls.certificate", "tls.certificates", "trusted_proxies", "proxy_protocol"].iter().any(|key| {
+        let value = value(sections, "server", key);
+        value.is_some_and(|value| *value != json!([]) && *value != json!(false))
+    })
+}
+
+fn app(section: &Section) -> Vec<Note> {
+    let mut notes = Vec::new();
+    let name = section.name();
+    let any_origin = section.value("allowed_origins").and_then(Value::as_array);
+    let any_origin = any_origin.is_some_and(|origins| origins.contains(&json!("*")));
+    if any_origin && section.value("client_events") == Some(&json!("all")) {
+        notes.push(Note::warning(format!(
+            "{name}: client_events is \"all\" and allowed_origins is \"*\": any page of the web may send events to \
+             every channel whose name it knows"
+        )));
+    }
+    if section.value("timestamp_window_seconds") == Some(&json!(0)) {
+        notes.push(Note::warning(format!(
+            "{name}.timestamp_window_seconds is 0: an HTTP API request that somebody saw can be sent again for ever"
+        )));
+    }
+    notes
+}
+
+fn value<'a>(sections: &'a [Section], table: &str, key: &str) -> Option<&'a Value> {
+    sections.iter().find(|section| section.name() == table)?.value(key)
+}

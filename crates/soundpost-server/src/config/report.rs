@@ -1,0 +1,189 @@
+//! What `soundpost check` says: every key with its value and where it was written, and what deserves a second look.
+//! No secret is in it.
+
+use std::{
+    fmt::{self, Write},
+    path::Path,
+};
+
+use serde_json::{Value, json};
+
+use super::{
+    ConfigError, Files, Flags, Note, NoteLevel, Read, Settings, advice,
+    effective::Values,
+    error::one_line,
+    keys,
+    layers::{Layered, Origins},
+};
+
+/// Characters that values take, so that a longer one moves only its own line.
+const VALUE_WIDTH: usize = 22;
+/// The list of tables within the server's.
+const CERTIFICATES: &str = "server.tls.certificates";
+
+/// Every key with its value and where it was written, and what deserves a second look.
+#[derive(Clone, Debug)]
+pub struct Report {
+    sections: Vec<Section>,
+    notes: Vec<Note>,
+}
+
+/// One table of the configuration.
+#[derive(Clone, Debug)]
+pub(super) struct Section {
+    /// `server`, or `apps.0` in the order of [`Settings::apps`].
+    name: String,
+    rows: Vec<Row>,
+}
+
+/// One key.
+#[derive(Clone, Debug)]
+struct Row {
+    /// The key within its table.
+    key: String,
+    /// Nothing where no value is meant, as for a `hostname` nobody wrote.
+    value: Option<Value>,
+    /// Nothing where nobody wrote one.
+    origin: Option<String>,
+}
+
+impl Report {
+    /// Reads and checks every source as [`Settings::load`] does, and reports on it. Errors: the same.
+    pub fn load(
+        flags: &Flags,
+        environment: impl IntoIterator<Item = (String, String)>,
+        dir: &Path,
+    ) -> Result<(Settings, Self), ConfigError> {
+        let read = Read::all(flags, environment, dir, &mut Files::default())?;
+        let sections = sections(&read);
+        let mut notes = read.settings.notes.clone();
+        notes.extend(advice::notes(&read, &sections, dir));
+        // What matters more stands last, where the eye is when the prompt comes back.
+        notes.sort_by_key(|note| note.level == NoteLevel::Warning);
+        Ok((read.settings, Self { sections, notes }))
+    }
+
+    /// Adds warnings of what the settings refer to, such as certificates.
+    pub fn warn(&mut self, texts: impl IntoIterator<Item = String>) {
+        self.notes.extend(texts.into_iter().map(Note::warning));
+    }
+
+    /// How many of the notes are warnings.
+    pub fn warnings(&self) -> usize {
+        self.notes.iter().filter(|note| note.level == NoteLevel::Warning).count()
+    }
+
+    /// For people, and for `diff`: one line for each key, in the form of a TOML file, then the notes.
+    pub fn text(&self) -> String {
+        // Writing into a text does not fail.
+        self.written().unwrap_or_default()
+    }
+
+    fn written(&self) -> Result<String, fmt::Error> {
+        let mut text = String::new();
+        for section in &self.sections {
+            match section.name.rsplit_once('.') {
+                Some((list, _)) => writeln!(text, "[[{list}]]")?,
+                None => writeln!(text, "[{}]", section.name)?,
+            }
+            let width = section.rows.iter().map(|row| row.key.len()).max().unwrap_or(0);
+            for Row { key, value, origin } in &section.rows {
+                let value = value.as_ref().map(toml);
+                // A line without a value is a comment, so that the whole can be read as TOML.
+                let (mark, key_width) = if value.is_some() { ("", width) } else { ("# ", width - 2) };
+                let value = value.as_deref().unwrap_or("none");
+                let origin = origin.as_deref().unwrap_or("default");
+                writeln!(text, "{mark}{key:<key_width$} = {value:<VALUE_WIDTH$} # {origin}")?;
+            }
+            writeln!(text)?;
+        }
+        for note in &self.notes {
+            writeln!(text, "{}: {}", word(note.level), note.text)?;
+        }
+        Ok(text)
+    }
+
+    /// For machines: `{"settings":[{"key":"server.port","value":8080,"origin":"--port"}],"notes":[{"level":"warning",
+    /// "text":".."}]}`. A value that nobody wrote has the origin `default`; `null` is no value.
+    pub fn json(&self) -> String {
+        let settings = self.sections.iter().flat_map(|section| {
+            section.rows.iter().map(|row| {
+                json!({
+                    "key": format!("{}.{}", section.name, row.key),
+                    "value": row.value,
+                    "origin": row.origin.as_deref().unwrap_or("default"),
+                })
+            })
+        });
+        let notes = self.notes.iter().map(|note| json!({ "level": word(note.level), "text": note.text }));
+        let (settings, notes) = (settings.collect::<Vec<_>>(), notes.collect::<Vec<_>>());
+        json!({ "settings": settings, "notes": notes }).to_string()
+    }
+}
+
+const fn word(level: NoteLevel) -> &'static str {
+    match level {
+        NoteLevel::Info => "note",
+        NoteLevel::Warning => "warning",
+    }
+}
+
+impl Section {
+    /// The value of a key of this table.
+    pub(super) fn value(&self, key: &str) -> Option<&Value> {
+        self.rows.iter().find(|row| row.key == key).and_then(|row| row.value.as_ref())
+    }
+
+    /// `server`, `apps.0`.
+    pub(super) fn name(&self) -> &str {
+        &self.name
+    }
+}
+
+/// Every table with every key that there is, in the order of `docs/configuration.md`.
+fn sections(read: &Read) -> Vec<Section> {
+    let Layered { origins, values, apps, .. } = &read.layered;
+    let known = keys::known();
+    let mut sections: Vec<Section> = Vec::new();
+    for key in known.iter().filter(|key| !key.starts_with("apps.")) {
+        let Some((table, field)) = key.split_once('.') else { continue };
+        let row = row(read, field, key, values, origins);
+        match sections.last_mut().filter(|section| section.name == table) {
+            Some(section) => section.rows.push(row),
+            None => sections.push(Section { name: table.to_owned(), rows: vec![row] }),
+        }
+    }
+    for index in values.indices(CERTIFICATES) {
+        let name = format!("{CERTIFICATES}.{index}");
+        let fields = known.iter().filter_map(|key| key.strip_prefix(CERTIFICATES)?.strip_prefix('.'));
+        let rows =
+            fields.map(|field| row(read, field, &format!("{name}.{field}"), values, origins)).collect();
+        sections.push(Section { name, rows });
+    }
+    let fields: Vec<&str> = known.iter().filter_map(|key| key.strip_prefix("apps.")).collect();
+    for (index, app) in apps.iter().enumerate() {
+        let rows = fields.iter().map(|field| row(read, field, field, &app.values, &app.origins));
+        sections.push(Section { name: format!("apps.{index}"), rows: rows.collect() });
+    }
+    sections
+}
+
+fn row(read: &Read, field: &str, lookup: &str, values: &Values, origins: &Origins) -> Row {
+    // Numbered variables beat a list of the file: `allowed_origins.0`.
+    let numbered = format!("{lookup}.");
+    let numbered = origins.range(numbered.clone()..).next().filter(|(key, _)| key.starts_with(&numbered));
+    let origin = numbered.map(|(_, origin)| origin).or_else(|| origins.get(lookup));
+    let origin = origin.map(|origin| match read.environment.is_of_process(origin) {
+        true => format!("{origin} of the process"),
+        false => one_line(origin).into_owned(),
+    });
+    Row { key: field.to_owned(), value: values.value(lookup), origin }
+}
+
+/// A value in TOML. Numbers, booleans, texts and lists of them are written in TOML as in JSON, but for one character.
+pub(super) fn toml(value: &Value) -> String {
+    match value.as_array() {
+        Some(values) => format!("[{}]", values.iter().map(toml).collect::<Vec<_>>().join(", ")),
+        None => value.to_string().replace('\u{7f}', "\\u007F"),
+    }
+}
