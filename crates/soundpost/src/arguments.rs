@@ -28,6 +28,24 @@ pub(crate) enum Command {
     Check(CheckFlags),
     /// Ask the running server's admin listener whether it is alive, and exit
     Health(ServerFlags),
+    /// Turn the configuration of Laravel Reverb, soketi, Sockudo or Pusher into a soundpost.toml
+    ///
+    /// Reads Laravel's config/reverb.php (with the .env of its project), a .env with REVERB_*, SOKETI_* or PUSHER_APP_*,
+    /// soketi's JSON, and Sockudo's TOML or JSON. What has no counterpart becomes a comment.
+    Import(ImportFlags),
+}
+
+/// The flags of `import`.
+#[derive(Debug, Args)]
+pub(crate) struct ImportFlags {
+    /// The file to read; `-` reads standard input
+    pub(crate) file: PathBuf,
+    /// Write this file instead of printing
+    #[arg(long, short, value_name = "FILE")]
+    pub(crate) output: Option<PathBuf>,
+    /// Overwrite the output if it is there
+    #[arg(long, requires = "output")]
+    pub(crate) force: bool,
 }
 
 /// The flags of `check`: those of the server, and how to answer.
@@ -99,7 +117,7 @@ impl Arguments {
         let given = match &self.command {
             Some(Command::Start(flags) | Command::Health(flags)) => flags,
             Some(Command::Check(check)) => &check.server,
-            None => &self.server,
+            Some(Command::Import(_)) | None => &self.server,
         };
         Flags {
             config: given.config.clone(),

@@ -4,6 +4,7 @@ mod arguments;
 mod banner;
 mod check;
 mod health;
+mod import;
 mod logs;
 mod notify;
 mod serve;
@@ -62,6 +63,7 @@ fn run(arguments: &Arguments) -> Result<ExitCode, Box<dyn std::error::Error>> {
             let is_good = check::print(&settings, &report, check)?;
             return Ok(if is_good { ExitCode::SUCCESS } else { ExitCode::FAILURE });
         }
+        Some(Command::Import(flags)) => import::import(flags)?,
         Some(Command::Health(_)) => {
             let address = health::ask(invocation.load().1)?;
             writeln!(io::stdout().lock(), "alive: http://{address}/up")?;

@@ -4,7 +4,7 @@ use std::{fs, path::Path};
 
 use serde_json::{Value, json};
 
-use super::{Note, Read, report::Section};
+use super::{Note, Read, effective, report::Section};
 
 /// The notes, those of the node first.
 pub(super) fn notes(read: &Read, sections: &[Section], dir: &Path) -> Vec<Note> {
@@ -37,13 +37,7 @@ fn sources(read: &Read, dir: &Path) -> Vec<Note> {
 /// Files that hold secrets and that everybody on this machine may read.
 fn files(read: &Read, sections: &[Section], dir: &Path) -> Vec<Note> {
     let tls_key = value(sections, "server", "tls.key").and_then(Value::as_str);
-    let has_secret = |path: &&Path| {
-        // Only this word is looked for: an app's `secret`, `REVERB_APP_SECRET`, `passphrase` are what such files hold.
-        fs::read_to_string(path).is_ok_and(|text| {
-            let text = text.to_ascii_lowercase();
-            text.contains("secret") || text.contains("passphrase")
-        })
-    };
+    let has_secret = |path: &&Path| fs::read_to_string(path).is_ok_and(|text| text.lines().any(sets_secret));
     let with_secrets =
         [read.file.as_deref(), read.environment.file()].into_iter().flatten().filter(has_secret);
     let key = tls_key.map(|path| dir.join(path));
@@ -55,6 +49,13 @@ fn files(read: &Read, sections: &[Section], dir: &Path) -> Vec<Note> {
         ))
     })
     .collect()
+}
+
+/// Whether a line of TOML or of a `.env` gives a secret a value: an app's `secret`, `REVERB_APP_SECRET`, `passphrase`.
+fn sets_secret(line: &str) -> bool {
+    let Some((key, value)) = line.split_once('=') else { return false };
+    let is_empty = value.trim().trim_matches(['"', '\'']).is_empty();
+    !is_empty && !key.trim_start().starts_with('#') && effective::is_secret(key)
 }
 
 /// Whether others than owner and group may read the file.

@@ -165,3 +165,22 @@ pub enum ConfigError {
         host: String,
     },
 }
+
+impl ConfigError {
+    /// The key that it is about, if it is about one.
+    pub(super) fn key(&self) -> Option<&str> {
+        match self {
+            Self::Shape { place, .. }
+            | Self::UnknownKey { place, .. }
+            | Self::Lacking { place, .. }
+            | Self::Value { place, .. }
+            | Self::Name { place, .. }
+            | Self::Secret { place, .. } => Some(&place.key),
+            Self::Missing { key, .. } | Self::Uncertain { key, .. } => Some(key),
+            Self::Shared { second, .. } => Some(second),
+            Self::Exclusive { second, .. } => Some(&second.key),
+            Self::NoApp { .. } => Some("server.host"),
+            Self::Read { .. } | Self::Syntax { .. } | Self::Layers(_) => None,
+        }
+    }
+}

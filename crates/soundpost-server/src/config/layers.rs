@@ -75,7 +75,12 @@ pub(super) struct LayeredApp {
 pub(super) fn read_toml(path: &Path) -> Result<Flat, ConfigError> {
     let text =
         fs::read_to_string(path).map_err(|source| ConfigError::Read { path: path.to_owned(), source })?;
-    let values = config::File::from_str(&text, FileFormat::Toml)
+    parse_toml(&text, path)
+}
+
+/// The values of a TOML file's text. Errors: [`ConfigError::Syntax`].
+pub(super) fn parse_toml(text: &str, path: &Path) -> Result<Flat, ConfigError> {
+    let values = config::File::from_str(text, FileFormat::Toml)
         .collect()
         .map_err(|error| syntax(path.to_owned(), &error))?;
     let mut flat = Flat::new();
@@ -87,7 +92,7 @@ pub(super) fn read_toml(path: &Path) -> Result<Flat, ConfigError> {
 }
 
 /// The toml crate's report without the excerpt of the file, which may hold a secret.
-fn syntax(path: PathBuf, error: &config::ConfigError) -> ConfigError {
+pub(super) fn syntax(path: PathBuf, error: &config::ConfigError) -> ConfigError {
     let text = if let config::ConfigError::FileParse { cause, .. } = error {
         cause.to_string()
     } else {

@@ -11,6 +11,7 @@ mod effective;
 mod environment;
 mod error;
 mod files;
+mod import;
 mod keys;
 mod layers;
 mod network;
@@ -49,6 +50,7 @@ use std::{
 
 pub use error::{ConfigError, Place};
 pub use files::Files;
+pub use import::{BYTES_MAX as IMPORT_BYTES_MAX, ImportError, Imported, import};
 pub use report::Report;
 pub use settings::{
     AdminSettings, DEVELOPMENT_ID, DEVELOPMENT_KEY, DEVELOPMENT_SECRET, Listen, LogFormat, LogSettings, Note,

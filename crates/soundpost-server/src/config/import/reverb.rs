@@ -1,0 +1,196 @@
+//! Laravel's side: `config/reverb.php`, `REVERB_*` of a `.env`, and `PUSHER_*` of an app that was Pusher's.
+
+use std::{collections::BTreeMap, path::Path};
+
+use config::ValueKind;
+use serde_json::Value;
+
+use super::{
+    super::{
+        NoteLevel, dotenv,
+        environment::Environment,
+        layers::{Flat, Uncertain},
+        php::{self, Lookup, Plain},
+        reverb, reverb_file,
+    },
+    ImportError,
+    draft::{Draft, Lines},
+    json,
+};
+
+const SOURCE: &str = "Laravel Reverb";
+/// Keys whose digits are a text.
+const TEXTS: &[&str] = &["id", "key", "secret", "server.host", "server.hostname", "server.path"];
+/// The switch for several nodes.
+const SCALING: &str = "REVERB_SCALING_ENABLED";
+
+/// The draft of a `.env` with `REVERB_*`: what the server itself makes of it.
+pub(super) fn from_variables(variables: &BTreeMap<String, String>) -> Draft {
+    let mut draft = Draft { source: SOURCE, ..Draft::default() };
+    let environment = without_scaling(&mut draft, variables);
+    let mut notes = Vec::new();
+    match reverb::read(&environment, &mut notes) {
+        Ok(flat) => take(&mut draft, flat),
+        Err(error) => draft.node.remark(error.to_string()),
+    }
+    let remarks = notes.into_iter().filter(|note| note.text.contains("ignored"));
+    draft.node.remarks.extend(remarks.map(|note| note.text));
+    draft.node.remark(
+        "beside a .env with REVERB_* the server needs no file: without --config it reads them, and they win over this file",
+    );
+    draft
+}
+
+/// The draft of `config/reverb.php`, with the variables of its `.env`. Errors: it is not such a file, or asks for what
+/// this version lacks.
+pub(super) fn from_php(
+    name: &str,
+    text: &str,
+    variables: &BTreeMap<String, String>,
+) -> Result<Draft, ImportError> {
+    let file = php::parse(text)
+        .map_err(|error| ImportError::Syntax(format!("{name}:{}: {}", error.line, error.problem)))?;
+    if ["servers", "apps"].iter().any(|key| file.get(key) == Lookup::Absent) {
+        return Err(ImportError::Unknown { name: name.to_owned() });
+    }
+    let mut draft = Draft { source: SOURCE, ..Draft::default() };
+    let environment = without_scaling(&mut draft, variables);
+    let mut notes = Vec::new();
+    let said = reverb_file::read(Path::new(name), &file, &environment, &mut notes)
+        .map_err(|error| ImportError::Syntax(error.to_string()))?;
+    let mut apps: BTreeMap<String, Lines> = BTreeMap::new();
+    for (key, value) in said.own.into_iter().chain(said.variables) {
+        // What the file itself says names the file, which the first line of ours does already.
+        let from = value.origin().unwrap_or_default().trim_start_matches(&format!("{name}: ")).to_owned();
+        match of_app(&key) {
+            _ if value.kind == ValueKind::Nil => {}
+            Some((table, key)) => {
+                apps.entry(table.to_owned()).or_default().set(key, typed(key, value.kind), &from);
+            }
+            None => draft.node.set(&key, typed(&key, value.kind), &from),
+        }
+    }
+    for Uncertain { keys, error } in said.uncertain {
+        let key = keys.first().map(String::as_str).unwrap_or_default();
+        match of_app(key) {
+            Some((table, key)) => {
+                apps.entry(table.to_owned()).or_default().missing(key, error.to_string());
+            }
+            None if key.starts_with("server.") => draft.node.missing(key, error.to_string()),
+            None => draft.node.remark(error.to_string()),
+        }
+    }
+    draft.apps = apps
+        .into_values()
+        .map(|mut app| {
+            finish(&mut app);
+            app
+        })
+        .collect();
+    let left_out = notes.into_iter().filter(|note| note.level == NoteLevel::Warning);
+    draft.node.remarks.extend(left_out.map(|note| note.text));
+    draft.node.remark(
+        "the server reads config/reverb.php and its .env itself, without --config; they win over this file, but for \
+         --env-only",
+    );
+    Ok(draft)
+}
+
+/// `apps.reverb_00001.key` is `key` of `apps.reverb_00001`.
+fn of_app(key: &str) -> Option<(&str, &str)> {
+    key.strip_prefix("apps.")?.split_once('.')
+}
+
+/// What holds for an app of Reverb's where nobody wrote anything.
+fn finish(app: &mut Lines) {
+    // What a switch put there only to win over other sources.
+    app.entries.retain(|entry| entry.key != "messages_per_minute" || entry.value != Some(Value::from(0)));
+    for (key, value) in reverb::defaults() {
+        if !app.has(&key) {
+            app.implied(&key, json(value.kind), SOURCE);
+        }
+    }
+}
+
+/// The variables without the switch for several nodes, which becomes a table of a later version.
+fn without_scaling(draft: &mut Draft, variables: &BTreeMap<String, String>) -> Environment {
+    let is_on =
+        variables.get(SCALING).is_some_and(|value| super::super::checks::boolean(value) == Some(true));
+    if is_on {
+        scaling(draft, variables);
+    }
+    let rest = variables.iter().filter(|(name, _)| *name != SCALING);
+    Environment::new(rest.map(|(name, value)| (name.clone(), value.clone())))
+}
+
+fn take(draft: &mut Draft, flat: Flat) {
+    let mut app = Lines::default();
+    for (key, value) in flat {
+        let from = value.origin().unwrap_or_default().to_owned();
+        match key.strip_prefix(reverb::TABLE).and_then(|rest| rest.strip_prefix('.')) {
+            Some(key) => app.set(key, typed(key, value.kind), &from),
+            None => draft.node.set(&key, typed(&key, value.kind), &from),
+        }
+    }
+    if !app.entries.is_empty() {
+        finish(&mut app);
+        draft.apps.push(app);
+    }
+}
+
+/// Variables are texts; a number or a switch is written as one.
+fn typed(key: &str, kind: ValueKind) -> Value {
+    let ValueKind::String(text) = kind else { return json(kind) };
+    if TEXTS.contains(&key) {
+        return text.into();
+    }
+    let number = text.trim().parse::<i64>().ok().map(Value::from);
+    number.or_else(|| text.trim().parse::<bool>().ok().map(Value::from)).unwrap_or_else(|| text.into())
+}
+
+/// `REDIS_*` counts for scaling only. The password is left for the person to add.
+fn scaling(draft: &mut Draft, variables: &BTreeMap<String, String>) {
+    let value = |name: &str, default: &str| match variables.get(name).map(|value| dotenv::env(value)) {
+        Some(Plain::Text(text)) if !text.is_empty() => text,
+        Some(_) | None => default.to_owned(),
+    };
+    draft.node.set("redis.enabled", true, SCALING);
+    let url = value("REDIS_URL", "");
+    let address = format!(
+        "redis://{}:{}/{}",
+        value("REDIS_HOST", "127.0.0.1"),
+        value("REDIS_PORT", "6379"),
+        value("REDIS_DB", "0")
+    );
+    let from = if url.is_empty() { "REDIS_HOST, REDIS_PORT and REDIS_DB" } else { "REDIS_URL" };
+    draft.node.set("redis.url", if url.is_empty() { address } else { url }, from);
+    if !(value("REDIS_PASSWORD", "").is_empty() && value("REDIS_USERNAME", "").is_empty()) {
+        draft.node.remark(
+            "REDIS_USERNAME and REDIS_PASSWORD were not copied; write them as redis://user:password@host",
+        );
+    }
+}
+
+/// The draft of a `.env` for Pusher's own service, or for a server that was put in its place.
+pub(super) fn from_pusher(variables: &BTreeMap<String, String>) -> Draft {
+    let mut draft = Draft { source: "Pusher", ..Draft::default() };
+    let mut app = Lines::default();
+    for key in ["id", "key", "secret"] {
+        let variable = format!("PUSHER_APP_{}", key.to_uppercase());
+        if let Some(value) = variables.get(&variable).filter(|value| !value.is_empty()) {
+            app.set(key, value.as_str(), &variable);
+        }
+    }
+    draft.apps.push(app);
+    let of_pusher = ["PUSHER_APP_CLUSTER", "PUSHER_HOST", "PUSHER_PORT", "PUSHER_SCHEME"];
+    let set: Vec<_> =
+        of_pusher.into_iter().filter(|name| variables.get(*name).is_some_and(|v| !v.is_empty())).collect();
+    if !set.is_empty() {
+        let text = format!(
+            "{}: say where Laravel and Echo find the server; set them to this one's address",
+            set.join(", ")
+        );
+        draft.node.remark(text);
+    }
+    draft
+}
