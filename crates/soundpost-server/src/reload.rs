@@ -2,7 +2,8 @@
 //!
 //! One task of the main thread does it, so that no two reloads are ever under way at once; what asks meanwhile is asked
 //! once more. Workers hear of changed apps by [`Apps::replacements`](crate::apps::Apps::replacements). What is not of
-//! the settings but is read with them, such as certificates, belongs into [`read`] and [`Reloader::commit`]; its files are noted in [`Files`] where the settings are read, and are then watched.
+//! the settings but is read with them, such as certificates, belongs into `read` and `Reloader::commit`; its files are
+//! noted in [`Files`] where the settings are read, and are then watched.
 
 mod changes;
 #[cfg(test)]

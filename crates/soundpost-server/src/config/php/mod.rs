@@ -1,7 +1,7 @@
 //! Reads what Laravel's configuration files consist of, without running PHP: `return [..]` with arrays, texts, numbers,
 //! `env()`, casts, and the few calls that such files use to split a list.
 //!
-//! [`parse`] gives a tree in which everything else is [`Kind::Unreadable`] and keeps its line; [`evaluate`] gives what
+//! [`parse`] gives a tree in which everything else is [`Kind::Unreadable`] and keeps its line; [`evaluate()`] gives what
 //! PHP would make of a readable part. Nothing is guessed: a value is what PHP would compute, or it is unreadable.
 //! Knows no key of Reverb's and reads no environment.
 
