@@ -118,12 +118,16 @@ export async function startProgram(command, args, { env = {}, cwd, user, found =
     child.on('error', reject)
     gone.then((code) => reject(new Error(`${command} ended (${code}) before it was ready:\n${said.join('\n')}`)), reject)
   })
+  let isAsked = false
   const end = (signal) => {
+    isAsked = true
     child.kill(signal)
     return within(gone, `end of ${command}`)
   }
   try {
     const value = await within(ready, `ready ${command}`)
+    // Else the tests that use it would only say that they have waited in vain.
+    gone.then((code) => isAsked || console.error(`${command} ended by itself (${code}):\n${said.slice(-20).join('\n')}`))
     const hangUp = () => child.kill('SIGHUP')
     return { value, said, gone, hangUp, stop: () => end(last), drain: () => end('SIGTERM') }
   } catch (error) {
