@@ -1,5 +1,5 @@
 //! The Pusher Channels protocol (version 7) as values and functions: names, frames, signatures, the state machine of
-//! one connection, presence rosters, the bodies of the HTTP API and the WebSocket frame codec.
+//! one connection, presence rosters, how the nodes of a cluster agree on them, the bodies of the HTTP API and the WebSocket frame codec.
 //!
 //! It refuses to know sockets, clocks, random numbers, the environment and every library that brings one: time and
 //! ids come in as arguments, what is to be done goes out as values.
@@ -12,6 +12,7 @@ pub mod auth;
 pub mod channel;
 pub mod client_frame;
 pub mod close;
+pub mod cluster;
 pub mod connection;
 pub mod json;
 pub mod presence;

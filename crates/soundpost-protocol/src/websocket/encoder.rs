@@ -44,6 +44,26 @@ impl Frame {
         })
     }
 
+    /// A text frame that another node has built. `None` unless it is whole, unmasked, not compressed, and its header
+    /// says the length of the rest in the shortest form.
+    pub fn received(bytes: Bytes) -> Option<Self> {
+        let length = match *bytes.get(1)? {
+            length @ 0..=125 => u64::from(length),
+            126 => {
+                let length = u16::from_be_bytes(*bytes.get(2..)?.first_chunk()?);
+                u64::from(length).checked_sub(126)? + 126
+            }
+            127 => {
+                let length = u64::from_be_bytes(*bytes.get(2..)?.first_chunk()?);
+                length.checked_sub(0x1_0000)? + 0x1_0000
+            }
+            _ => return None,
+        };
+        let frame = Self(bytes);
+        let is_text = frame.0.first() == Some(&(0x80 | Opcode::Text.bits()));
+        (is_text && frame.payload().len() as u64 == length).then_some(frame)
+    }
+
     fn build(opcode: Opcode, payload_hint: usize, write: impl FnOnce(&mut Vec<u8>)) -> Self {
         let mut out = Vec::with_capacity(HEADER_BYTES_MAX + payload_hint);
         out.extend_from_slice(&[0; HEADER_BYTES_MAX]);
@@ -104,6 +124,30 @@ mod tests {
             let frame = Frame::text(length, |out| out.resize(out.len() + length, b'x'));
             assert_eq!(frame.bytes()[..header.len()], *header, "{length}");
             assert_eq!(frame.payload(), vec![b'x'; length], "{length}");
+        }
+    }
+
+    #[test]
+    fn a_frame_of_another_node_is_taken_whole_or_not_at_all() {
+        for length in [0, 125, 126, 65_535, 65_536] {
+            let frame = Frame::text(length, |out| out.resize(out.len() + length, b'x'));
+            assert_eq!(Frame::received(frame.bytes().clone()), Some(frame.clone()), "{length}");
+            assert_eq!(Frame::received(frame.bytes().slice(..frame.bytes().len() - 1)), None, "{length}");
+            let longer = [frame.bytes(), &b"x"[..]].concat();
+            assert_eq!(Frame::received(longer.into()), None, "{length}");
+        }
+        for bytes in [
+            &[][..],
+            &[0x81],
+            &[0x82, 0],            // binary
+            &[0x01, 0],            // a fragment
+            &[0xc1, 0],            // compressed
+            &[0x81, 0x80],         // masked
+            &[0x81, 126, 0, 1, 0], // longer than its length needs
+            &[0x81, 127, 0, 0, 0, 0, 0, 0, 0, 1, 0],
+            &[0x81, 127, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff],
+        ] {
+            assert_eq!(Frame::received(Bytes::copy_from_slice(bytes)), None, "{bytes:?}");
         }
     }
 

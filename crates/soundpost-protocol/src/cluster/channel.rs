@@ -1,0 +1,412 @@
+//! One channel of the cluster as one node sees it: what is wanted, heard and answered goes in, what is to be done comes
+//! out. The same for presence channels, for channels that only count, and for users who are watched.
+//!
+//! | state | Redis | own changes | notices |
+//! |---|---|---|---|
+//! | idle | nothing asked of it | | |
+//! | subscribing | topic asked for | wait | none come |
+//! | reading | shares asked for | travel, count when read or heard | kept |
+//! | live | topic is heard | travel, count when heard | count at once |
+//! | away | gone | count at once, for this node alone | none come |
+//! | returning | back, topic asked for | as away | none come |
+//!
+//! A watched user is such a channel, too: the connections that are signed in as the user are its members, and those who
+//! watch are observers, who see the roster and hear of its transitions but stand in no share.
+
+mod reading;
+mod wanting;
+
+use std::{
+    collections::VecDeque,
+    time::{Duration, Instant},
+};
+
+use super::{
+    message::Notice,
+    share::{Change, Entry, Share, Transition},
+    shares::Shares,
+};
+use crate::{
+    channel::ChannelKind,
+    presence::{NodeId, Roster, UserId},
+    socket_id::SocketId,
+};
+
+/// A connection that cannot enter within this time is refused.
+pub const ENTER_TIMEOUT: Duration = Duration::from_secs(2);
+/// A topic that nobody needs is kept for this long.
+pub const LINGER: Duration = Duration::from_secs(5);
+/// After Redis was away, shares that it does not have are shown for this long, so that their owners can bring them.
+pub const SETTLING: Duration = Duration::from_secs(4);
+/// Notices, and entries in them, that are kept while shares are read. With more, they are read again.
+pub const KEPT_MAX: usize = 16_384;
+/// Connections that wait to enter one channel of one node.
+pub const WAITING_MAX: usize = 65_536;
+/// So often in a row shares are read again because of what was missing in them.
+const READS_MAX: u8 = 3;
+
+/// What the node must do for the channel, in this order.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Effect {
+    /// Ask for the topic; [`ClusterChannel::acknowledged`] with the ticket, once it is heard.
+    Subscribe {
+        /// Names this request.
+        ticket: u64,
+    },
+    /// Give the topic up. The channel is idle.
+    Unsubscribe,
+    /// Change the own share and say so on the topic, both or neither; only if the share's last change is `follows`, or
+    /// `follows` is 0 and the share is empty. Then [`ClusterChannel::done`], else [`ClusterChannel::refused`].
+    Change {
+        /// The number of the change.
+        sequence: u64,
+        /// The number before.
+        follows: u64,
+        /// How.
+        change: Change,
+    },
+    /// Replace the own share, take those of the predecessors away, say so on the topic, and read all shares, as one act.
+    /// Then [`ClusterChannel::answered`] with `sequence` as the ticket; [`ClusterChannel::refused`] if the life is over.
+    Replace {
+        /// The number of the change.
+        sequence: u64,
+        /// Earlier lives of this node.
+        predecessors: Vec<NodeId>,
+        /// Its connections, on presence channels.
+        entries: Vec<Entry>,
+        /// How many.
+        count: u32,
+        /// The channel was held before Redis was away: that it is occupied is no news.
+        is_return: bool,
+    },
+    /// Read all shares; [`ClusterChannel::answered`] with the ticket.
+    Read {
+        /// Names this request.
+        ticket: u64,
+    },
+    /// The connection is on the channel from here on; it hears what comes after and nothing before.
+    Enter {
+        /// Which.
+        socket_id: SocketId,
+        /// How many subscribes are answered by it.
+        answers: u32,
+        /// Who is there, the connection included.
+        roster: Roster,
+    },
+    /// The connection is not let in: the cluster is busy.
+    Refuse {
+        /// Which.
+        socket_id: SocketId,
+        /// How many subscribes are answered by it.
+        answers: u32,
+    },
+    /// Tell the connections that have entered.
+    Tell(Transition),
+    /// This node alone owes the webhook of this transition.
+    Own(Transition),
+    /// So many connections are on the channel now, on channels that know no members.
+    Count(u32),
+    /// The kept event that came with the last answer is the newest there is.
+    Keep,
+    /// This life of the own node is over, the others say: take a new one, for every channel.
+    Renew(NodeId),
+}
+
+/// What a call needs besides the channel: the time, numbers, and room for the effects.
+#[derive(Debug)]
+pub struct Context<'a> {
+    /// Now.
+    pub now: Instant,
+    /// The last number given to a change or a request by this life, over all channels.
+    pub sequence: &'a mut u64,
+    /// What is to be done.
+    pub effects: &'a mut Vec<Effect>,
+}
+
+impl Context<'_> {
+    const fn next(&mut self) -> u64 {
+        *self.sequence += 1;
+        *self.sequence
+    }
+}
+
+/// The answer to [`Effect::Replace`] and [`Effect::Read`].
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Answer {
+    /// All shares of the channel, at one moment.
+    pub shares: Vec<Share>,
+    /// What the replacement found in its place: the own share, and those of predecessors. `None`: there was none.
+    pub before: Option<Vec<Entry>>,
+    /// The share of a predecessor had been taken away by another node, which has owned what came of it.
+    pub was_reaped: bool,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum State {
+    Idle,
+    Subscribing { ticket: u64 },
+    Reading { ticket: u64, is_overrun: bool },
+    Live,
+    Away,
+    Returning { ticket: u64 },
+}
+
+/// What a connection wants and the cluster does not know yet.
+#[derive(Clone, Debug)]
+struct Want {
+    /// The number of the change; 0: has not travelled.
+    sequence: u64,
+    what: What,
+    /// Subscribes that wait for it.
+    answers: u32,
+    /// Until when.
+    deadline: Instant,
+    /// Nobody waits for it any more.
+    is_void: bool,
+}
+
+#[derive(Clone, Debug)]
+enum What {
+    /// To be let in; without an entry where there are no members, or to observe.
+    Enter(SocketId, Option<Entry>, Role),
+    /// A change of a connection that has entered.
+    Change(Change),
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Role {
+    Subscriber,
+    Observer,
+}
+
+/// One channel of the cluster on one node.
+#[derive(Debug)]
+pub struct ClusterChannel {
+    life: NodeId,
+    is_presence: bool,
+    is_cache: bool,
+    state: State,
+    shares: Shares,
+    wants: VecDeque<Want>,
+    kept: VecDeque<(NodeId, u64, Notice)>,
+    kept_weight: usize,
+    /// The number of the own last change; 0 if there was none.
+    last: u64,
+    /// The number of the own last replacement.
+    replaced: u64,
+    /// That replacement was heard on the topic.
+    is_marked: bool,
+    /// A kept event was heard after that.
+    is_newer_kept: bool,
+    /// The store may hold an own share that is not empty.
+    is_stored: bool,
+    /// Connections that have entered, where there are no members.
+    entered: u32,
+    /// The count that was sent last, and whether it is on its way.
+    sent_count: u32,
+    count_under_way: Option<u64>,
+    told_count: u32,
+    observers: u32,
+    predecessors: Vec<NodeId>,
+    /// The own life and the roster as the cluster last knew them, while Redis is away.
+    confirmed: Option<(NodeId, Roster)>,
+    settles_at: Option<Instant>,
+    unneeded_since: Option<Instant>,
+    reads: u8,
+}
+
+impl ClusterChannel {
+    /// A channel that nobody wants anything of. `life` is the node's.
+    pub fn new(life: NodeId, kind: ChannelKind) -> Self {
+        Self::with(life, kind.is_presence(), kind.is_cache())
+    }
+
+    /// A user who signs in and is watched.
+    pub fn watched_user(life: NodeId) -> Self {
+        Self::with(life, true, false)
+    }
+
+    fn with(life: NodeId, is_presence: bool, is_cache: bool) -> Self {
+        Self {
+            life,
+            is_presence,
+            is_cache,
+            state: State::Idle,
+            shares: Shares::default(),
+            wants: VecDeque::new(),
+            kept: VecDeque::new(),
+            kept_weight: 0,
+            last: 0,
+            replaced: 0,
+            is_marked: false,
+            is_newer_kept: false,
+            is_stored: false,
+            entered: 0,
+            sent_count: 0,
+            count_under_way: None,
+            told_count: 0,
+            observers: 0,
+            predecessors: Vec::new(),
+            confirmed: None,
+            settles_at: None,
+            unneeded_since: None,
+            reads: 0,
+        }
+    }
+
+    /// Whether it can be dropped: it holds no topic and nothing is owed.
+    pub fn is_idle(&self) -> bool {
+        let is_owed = self.is_wanted() || self.is_stored || !self.predecessors.is_empty();
+        self.state == State::Idle || (self.state == State::Away && !is_owed)
+    }
+
+    /// Who is on the channel, as far as this node knows.
+    pub const fn roster(&self) -> &Roster {
+        self.shares.roster()
+    }
+
+    /// How many connections are on the channel of all nodes.
+    pub fn count(&self) -> u32 {
+        if self.is_presence {
+            return self.shares.count();
+        }
+        let others = self.shares.count().saturating_sub(self.shares.count_of(self.life));
+        others.saturating_add(self.entered)
+    }
+
+    /// The other lives with connections on the channel.
+    pub fn lives(&self) -> impl Iterator<Item = NodeId> {
+        self.shares.lives().filter(|life| *life != self.life)
+    }
+
+    /// Notices that are kept, with the entries in them.
+    pub const fn kept(&self) -> usize {
+        self.kept_weight
+    }
+
+    /// The topic is heard from here on.
+    pub fn acknowledged(&mut self, ticket: u64, cx: &mut Context<'_>) {
+        match self.state {
+            State::Subscribing { ticket: asked } if asked == ticket => {
+                if !self.is_wanted() {
+                    self.state = State::Idle;
+                    cx.effects.push(Effect::Unsubscribe);
+                    return;
+                }
+                if !self.is_presence && !self.is_cache {
+                    self.enter_all(cx);
+                }
+            }
+            State::Returning { ticket: asked } if asked == ticket => {
+                self.settles_at = Some(cx.now + SETTLING);
+            }
+            State::Idle
+            | State::Subscribing { .. }
+            | State::Reading { .. }
+            | State::Live
+            | State::Away
+            | State::Returning { .. } => return,
+        }
+        let has_share = self.wants.iter().any(|want| match &want.what {
+            What::Enter(_, _, role) => *role == Role::Subscriber,
+            What::Change(_) => true,
+        });
+        if has_share || self.entered > 0 || self.is_stored || self.shares.count_of(self.life) > 0 {
+            self.replace(cx);
+        } else {
+            self.read(cx);
+        }
+    }
+
+    /// Redis is away: everybody who waits is let in, and what this node wants counts here at once. To be called on a
+    /// new channel, too, if it is away already.
+    pub fn lost(&mut self, cx: &mut Context<'_>) {
+        if self.state == State::Away {
+            return;
+        }
+        if matches!(self.state, State::Returning { .. }) {
+            self.state = State::Away;
+            return;
+        }
+        if self.confirmed.is_none() {
+            self.confirmed = Some((self.life, self.shares.roster().clone()));
+        }
+        self.state = State::Away;
+        self.settles_at = None;
+        self.unneeded_since = None;
+        self.count_under_way = None;
+        self.kept.clear();
+        self.kept_weight = 0;
+        self.reads = 0;
+        while let Some(want) = self.wants.pop_front() {
+            self.fulfil_alone(want, cx);
+        }
+        self.tell_count(cx);
+    }
+
+    /// Redis is there again.
+    pub fn back(&mut self, cx: &mut Context<'_>) {
+        if self.state != State::Away {
+            return;
+        }
+        if !self.is_wanted() && !self.is_stored && self.predecessors.is_empty() {
+            self.state = State::Idle;
+            return;
+        }
+        let ticket = cx.next();
+        self.state = State::Returning { ticket };
+        cx.effects.push(Effect::Subscribe { ticket });
+    }
+
+    /// The node has another life, because the last one may be over for the others. Whoever calls says [`Self::back`]
+    /// after it, if Redis is there.
+    pub fn renew(&mut self, life: NodeId, cx: &mut Context<'_>) {
+        let is_heard = !matches!(self.state, State::Idle | State::Away);
+        self.lost(cx);
+        let before = std::mem::replace(&mut self.life, life);
+        self.shares.rename(before, life);
+        self.last = 0;
+        if self.is_stored {
+            if self.predecessors.len() == super::message::PREDECESSORS_MAX {
+                self.predecessors.remove(0);
+            }
+            self.predecessors.push(before);
+        }
+        if is_heard && self.is_idle() {
+            self.state = State::Idle;
+            cx.effects.push(Effect::Unsubscribe);
+        }
+    }
+
+    /// Time has passed: who has waited for too long is refused, what nobody needs is given up.
+    pub fn tick(&mut self, cx: &mut Context<'_>) {
+        self.refuse_late(cx);
+        if self.state != State::Live {
+            return;
+        }
+        if self.settles_at.is_some_and(|at| at <= cx.now) {
+            if self.shares.has_missing() {
+                return self.read(cx);
+            }
+            self.settles_at = None;
+        }
+        let is_needed = self.is_wanted() || self.is_stored || self.count_under_way.is_some();
+        if is_needed {
+            self.unneeded_since = None;
+            return;
+        }
+        let since = *self.unneeded_since.get_or_insert(cx.now);
+        if cx.now.saturating_duration_since(since) >= LINGER {
+            self.state = State::Idle;
+            cx.effects.push(Effect::Unsubscribe);
+        }
+    }
+
+    /// Whether any connection of this node is on the channel, or wants something of it.
+    fn is_wanted(&self) -> bool {
+        self.observers > 0
+            || self.entered > 0
+            || !self.wants.is_empty()
+            || self.shares.count_of(self.life) > 0
+    }
+}

@@ -1,0 +1,250 @@
+//! What the cluster says: notices on the topic, shares that were read, answers to changes.
+
+use super::*;
+use crate::cluster::shares::{self, Heard};
+
+impl ClusterChannel {
+    /// A notice has come on the topic.
+    pub fn heard(&mut self, life: NodeId, sequence: u64, notice: Notice, cx: &mut Context<'_>) {
+        if life == self.life && self.replaced > 0 && sequence >= self.replaced {
+            self.is_marked = true;
+        }
+        if notice == Notice::Gone(self.life) && !matches!(self.state, State::Idle | State::Away) {
+            cx.effects.push(Effect::Renew(self.life));
+            return;
+        }
+        match &mut self.state {
+            State::Live => self.take(life, sequence, notice, cx),
+            State::Reading { is_overrun, .. } => {
+                let weight = self.kept_weight + notice.weight();
+                if weight > KEPT_MAX {
+                    *is_overrun = true;
+                } else {
+                    self.kept_weight = weight;
+                    self.kept.push_back((life, sequence, notice));
+                }
+            }
+            State::Idle | State::Subscribing { .. } | State::Away | State::Returning { .. } => {}
+        }
+    }
+
+    /// An event that is kept for newcomers has come on the topic.
+    pub const fn heard_kept_event(&mut self) {
+        self.is_newer_kept |= self.is_marked;
+    }
+
+    fn take(&mut self, life: NodeId, sequence: u64, notice: Notice, cx: &mut Context<'_>) {
+        match &notice {
+            Notice::Change { follows, change } => match self.shares.hear(life, sequence, *follows, change) {
+                Heard::Applied(transition) => self.tell(life, transition, cx),
+                Heard::Ignored => {}
+                Heard::Gap if self.reads < READS_MAX => {
+                    self.reads += 1;
+                    self.keep(life, sequence, notice);
+                    return self.read(cx);
+                }
+                Heard::Gap => {}
+            },
+            Notice::Replace { predecessors, count, entries: Some(entries) } => {
+                let replaced = self.shares.replace(life, sequence, predecessors, *count, entries);
+                for transition in replaced.into_iter().flatten() {
+                    self.tell(life, Some(transition), cx);
+                }
+            }
+            Notice::Replace { predecessors, entries: None, .. } => {
+                if sequence > self.shares.sequence_of(life) {
+                    for predecessor in predecessors {
+                        self.shares.end_unseen(*predecessor);
+                    }
+                    return self.read(cx);
+                }
+            }
+            Notice::Gone(gone) => {
+                // Who took the share away has owned what came of it: `transitions_of_end`.
+                for transition in self.shares.end(*gone) {
+                    cx.effects.push(Effect::Tell(transition));
+                }
+            }
+        }
+        if life == self.life {
+            self.complete(sequence, cx);
+        }
+        self.tell_count(cx);
+    }
+
+    fn tell(&self, life: NodeId, transition: Option<Transition>, cx: &mut Context<'_>) {
+        let Some(transition) = transition else { return };
+        cx.effects.push(Effect::Tell(transition.clone()));
+        if life == self.life {
+            cx.effects.push(Effect::Own(transition));
+        }
+    }
+
+    fn keep(&mut self, life: NodeId, sequence: u64, notice: Notice) {
+        self.kept_weight += notice.weight();
+        self.kept.push_back((life, sequence, notice));
+    }
+
+    /// Asks for all shares.
+    pub(super) fn read(&mut self, cx: &mut Context<'_>) {
+        let ticket = cx.next();
+        self.state = State::Reading { ticket, is_overrun: false };
+        cx.effects.push(Effect::Read { ticket });
+    }
+
+    /// Puts what this node holds, and wants to hold, in the place of its share, and asks for all shares.
+    pub(super) fn replace(&mut self, cx: &mut Context<'_>) {
+        let sequence = cx.next();
+        let mut own = self.shares.clone();
+        for want in &mut self.wants {
+            match &want.what {
+                What::Enter(_, Some(entry), _) => {
+                    own.change_alone(self.life, &Change::Join(entry.clone()));
+                    want.sequence = sequence;
+                }
+                What::Change(change) => {
+                    own.change_alone(self.life, change);
+                    want.sequence = sequence;
+                }
+                What::Enter(_, None, _) => {}
+            }
+        }
+        let (entries, count) = if self.is_presence {
+            let entries = own.entries_of(self.life);
+            let count = u32::try_from(entries.len()).unwrap_or(u32::MAX);
+            (entries, count)
+        } else {
+            let waiting =
+                self.wants.iter().filter(|want| matches!(want.what, What::Enter(_, None, Role::Subscriber)));
+            let waiting = u32::try_from(waiting.count()).unwrap_or(u32::MAX);
+            (Vec::new(), self.entered.saturating_add(waiting))
+        };
+        self.state = State::Reading { ticket: sequence, is_overrun: false };
+        (self.last, self.replaced, self.sent_count) = (sequence, sequence, count);
+        (self.is_marked, self.is_newer_kept, self.count_under_way) = (false, false, None);
+        self.is_stored = true;
+        let predecessors = self.predecessors.clone();
+        let is_return = self.confirmed.is_some();
+        cx.effects.push(Effect::Replace { sequence, predecessors, entries, count, is_return });
+    }
+
+    /// The shares are there, as they stood in one moment.
+    pub fn answered(&mut self, ticket: u64, answer: Answer, cx: &mut Context<'_>) {
+        let State::Reading { ticket: asked, is_overrun } = self.state else { return };
+        if asked != ticket {
+            return;
+        }
+        if is_overrun {
+            self.kept.clear();
+            self.kept_weight = 0;
+            return self.read(cx);
+        }
+        let is_replacement = ticket == self.replaced;
+        let own = answer.shares.iter().find(|share| share.life == self.life);
+        let (own_sequence, own_count) = own.map_or((0, 0), |share| (share.sequence, share.count));
+        let is_forgotten = own_sequence < self.shares.sequence_of(self.life);
+        self.install(answer, is_replacement, own_count, cx);
+        if self.is_cache && is_replacement && !self.is_newer_kept {
+            cx.effects.push(Effect::Keep);
+        }
+        self.state = State::Live;
+        if is_forgotten && self.is_stored && !is_replacement {
+            return self.replace(cx);
+        }
+        self.complete(own_sequence, cx);
+        let kept = std::mem::take(&mut self.kept);
+        self.kept_weight = 0;
+        for (life, sequence, notice) in kept {
+            if self.state == State::Live {
+                self.take(life, sequence, notice, cx);
+            } else {
+                self.keep(life, sequence, notice);
+            }
+        }
+        if self.state == State::Live {
+            self.reads = 0;
+            self.send_count(cx);
+        }
+    }
+
+    /// Takes the shares in, tells the difference, and owns what of it this node's changes alone have made.
+    fn install(&mut self, answer: Answer, is_replacement: bool, own_count: u32, cx: &mut Context<'_>) {
+        let is_settled = self.settles_at.is_none_or(|at| at <= cx.now);
+        let confirmed = self.confirmed.take();
+        let (life, before) = confirmed.unwrap_or_else(|| (self.life, self.shares.roster().clone()));
+        let known = if answer.was_reaped { Vec::new() } else { shares::entries(&before, life) };
+        let found = answer.before.unwrap_or_else(|| known.clone());
+        if is_replacement {
+            self.predecessors.clear();
+        }
+        let differences = self.shares.install(self.life, answer.shares, is_settled);
+        cx.effects.extend(differences.into_iter().map(Effect::Tell));
+        if self.is_presence && is_replacement {
+            self.own_differences(&known, &found, cx);
+        } else {
+            debug_assert!(
+                self.is_presence || !is_replacement || own_count == self.sent_count,
+                "what was sent is what is there"
+            );
+        }
+    }
+
+    /// Owns what the replacement has made of the store, where that is news to this node, too: what it was known to hold
+    /// may have been told before, and what the store held may be old.
+    fn own_differences(&self, known: &[Entry], found: &[Entry], cx: &mut Context<'_>) {
+        let roster = self.shares.roster();
+        let after = shares::entries(roster, self.life);
+        let is_elsewhere = |user_id: &UserId| {
+            roster.holders().any(|held| held.node != self.life && held.member.user_id == *user_id)
+        };
+        let ids = |entries: &[Entry]| {
+            let mut ids: Vec<UserId> = entries.iter().map(|entry| entry.member.user_id.clone()).collect();
+            ids.sort_unstable_by(|a, b| a.as_str().cmp(b.as_str()));
+            ids.dedup();
+            ids
+        };
+        let (known, found, after) = (ids(known), ids(found), ids(&after));
+        let went = |user_id: &&UserId| found.contains(user_id) && !after.contains(user_id);
+        for user_id in known.iter().filter(went).filter(|user_id| !is_elsewhere(user_id)) {
+            cx.effects.push(Effect::Own(Transition::Removed(user_id.clone())));
+        }
+        let came = |user_id: &&UserId| !found.contains(user_id) && !known.contains(user_id);
+        for user_id in after.iter().filter(came).filter(|user_id| !is_elsewhere(user_id)) {
+            let member = roster.member(user_id).cloned();
+            cx.effects.extend(member.map(|member| Effect::Own(Transition::Added(member))));
+        }
+    }
+
+    /// The share of a dead life should be gone by now. If it is still shown, the notice of that was missed.
+    pub fn ended(&mut self, life: NodeId, cx: &mut Context<'_>) {
+        if self.state == State::Live && life != self.life && self.shares.count_of(life) > 0 {
+            self.read(cx);
+        }
+    }
+
+    /// A change is in the share.
+    pub fn done(&mut self, sequence: u64, cx: &mut Context<'_>) {
+        if self.count_under_way.is_some_and(|under_way| under_way <= sequence) {
+            self.count_under_way = None;
+            if self.entered == 0 && self.sent_count == 0 && self.wants.is_empty() {
+                self.is_stored = false;
+            }
+            self.send_count(cx);
+        }
+    }
+
+    /// A change was not made: the share is not what it should follow, or the life is over.
+    pub fn refused(&mut self, sequence: u64, is_over: bool, cx: &mut Context<'_>) {
+        match self.state {
+            State::Live | State::Reading { .. } if is_over => cx.effects.push(Effect::Renew(self.life)),
+            // Those before the last replacement are in it.
+            State::Live | State::Reading { .. } if sequence > self.replaced => self.replace(cx),
+            State::Live
+            | State::Reading { .. }
+            | State::Idle
+            | State::Subscribing { .. }
+            | State::Away
+            | State::Returning { .. } => {}
+        }
+    }
+}

@@ -1,0 +1,244 @@
+//! A store that does what the adapter's scripts will do, one command after the other.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use soundpost_protocol::{
+    cluster::{
+        message::Notice,
+        share::{Change, Entry},
+    },
+    presence::{NodeId, UserId},
+    socket_id::SocketId,
+};
+
+use crate::mutation::{Mutation, is_broken};
+
+/// How long an empty share and a tombstone stay.
+pub(crate) const MARKER: u64 = 60_000;
+pub(crate) const TOMBSTONE: u64 = 600_000;
+const LEASE: u64 = 6_000;
+/// More entries than this do not travel with a replacement.
+const REPLACE_ENTRIES_MAX: usize = 3;
+
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Stored {
+    pub(crate) sequence: u64,
+    pub(crate) entries: BTreeMap<SocketId, Entry>,
+    pub(crate) count: u32,
+    pub(crate) expires: Option<u64>,
+}
+
+impl Stored {
+    fn is_empty(&self) -> bool {
+        self.count == 0 && self.entries.is_empty()
+    }
+}
+
+#[derive(Clone, Debug)]
+pub(crate) enum Command {
+    Renew(NodeId),
+    CheckLease(NodeId),
+    Change { life: NodeId, sequence: u64, follows: u64, change: Change },
+    Replace { life: NodeId, sequence: u64, predecessors: Vec<NodeId>, entries: Vec<Entry>, count: u32 },
+    Read { ticket: u64 },
+    Reap { by: NodeId, dead: NodeId },
+}
+
+/// A share as it was read, and whether its life has a lease.
+pub(crate) type ReadShare = (NodeId, u64, Vec<Entry>, u32, bool);
+
+#[derive(Clone, Debug)]
+pub(crate) enum Reply {
+    Renewed { sent_at: u64, lives: Vec<NodeId> },
+    Lease { life: NodeId, is_there: bool },
+    Done { sequence: u64 },
+    Refused { life: NodeId, sequence: u64, is_over: bool },
+    Shares { ticket: u64, shares: Vec<ReadShare>, before: Option<Vec<Entry>>, was_reaped: bool },
+    Reaped { ended: Vec<Entry>, left: Vec<ReadShare> },
+}
+
+/// What comes on the topic, or a heartbeat on the control topic.
+#[derive(Clone, Debug)]
+pub(crate) enum Published {
+    Notice(NodeId, u64, Notice),
+    Heartbeat(NodeId),
+}
+
+/// Who came or went in the store, and whose script did it.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) struct Fact {
+    pub(crate) by: NodeId,
+    pub(crate) user: String,
+    pub(crate) is_added: bool,
+}
+
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Data {
+    pub(crate) shares: BTreeMap<NodeId, Stored>,
+    pub(crate) tombstones: BTreeMap<NodeId, u64>,
+    pub(crate) leases: BTreeMap<NodeId, u64>,
+    pub(crate) lives: BTreeSet<NodeId>,
+}
+
+#[derive(Debug, Default)]
+pub(crate) struct Redis {
+    pub(crate) data: Data,
+    pub(crate) is_up: bool,
+    /// It executes nothing before.
+    pub(crate) stalled_until: u64,
+    pub(crate) facts: Vec<Fact>,
+    pub(crate) reads: u64,
+}
+
+impl Redis {
+    /// Executes one command; gives back the answer and what is published.
+    pub(crate) fn execute(&mut self, now: u64, command: Command) -> (Reply, Vec<Published>) {
+        self.data.shares.retain(|_, share| share.expires.is_none_or(|at| at > now));
+        self.data.leases.retain(|_, at| *at > now);
+        self.data.tombstones.retain(|_, at| *at > now);
+        let before = self.users();
+        let mut published = Vec::new();
+        let (by, reply) = match command {
+            Command::Renew(life) => {
+                self.data.leases.insert(life, now + LEASE);
+                self.data.lives.insert(life);
+                published.push(Published::Heartbeat(life));
+                (life, Reply::Renewed { sent_at: now, lives: self.data.lives.iter().copied().collect() })
+            }
+            Command::CheckLease(life) => {
+                (life, Reply::Lease { life, is_there: self.data.leases.contains_key(&life) })
+            }
+            Command::Change { life, sequence, follows, change } => {
+                (life, self.change(now, life, sequence, follows, change, &mut published))
+            }
+            Command::Replace { life, sequence, predecessors, entries, count } => {
+                let replaced = (sequence, count, entries);
+                (life, self.replace(now, life, &predecessors, replaced, &mut published))
+            }
+            Command::Read { ticket } => {
+                self.reads += 1;
+                (NodeId(0), Reply::Shares { ticket, shares: self.all(), before: None, was_reaped: false })
+            }
+            Command::Reap { by, dead } => (by, self.reap(now, by, dead, &mut published)),
+        };
+        self.record(by, &before);
+        (reply, published)
+    }
+
+    /// The process comes back with other data: who is missing in it has gone, as far as it knows.
+    pub(crate) fn restore(&mut self, data: Data) {
+        let before = self.users();
+        self.data = data;
+        self.record(NodeId(0), &before);
+    }
+
+    fn record(&mut self, by: NodeId, before: &[UserId]) {
+        let after = self.users();
+        let fact = |user: &UserId, is_added| Fact { by, user: user.as_str().to_owned(), is_added };
+        self.facts.extend(before.iter().filter(|user| !after.contains(user)).map(|user| fact(user, false)));
+        self.facts.extend(after.iter().filter(|user| !before.contains(user)).map(|user| fact(user, true)));
+    }
+
+    fn users(&self) -> Vec<UserId> {
+        let mut users: Vec<UserId> = Vec::new();
+        for entry in self.data.shares.values().flat_map(|share| share.entries.values()) {
+            if !users.contains(&entry.member.user_id) {
+                users.push(entry.member.user_id.clone());
+            }
+        }
+        users
+    }
+
+    fn all(&self) -> Vec<ReadShare> {
+        let shares = self.data.shares.iter();
+        let read = |(life, share): (&NodeId, &Stored)| {
+            let entries = share.entries.values().cloned().collect();
+            (*life, share.sequence, entries, share.count, self.data.leases.contains_key(life))
+        };
+        shares.map(read).collect()
+    }
+
+    fn change(
+        &mut self,
+        now: u64,
+        life: NodeId,
+        sequence: u64,
+        follows: u64,
+        change: Change,
+        published: &mut Vec<Published>,
+    ) -> Reply {
+        if self.data.tombstones.contains_key(&life) {
+            return Reply::Refused { life, sequence, is_over: true };
+        }
+        let stored = self.data.shares.get(&life);
+        let (last, is_empty) = stored.map_or((0, true), |share| (share.sequence, share.is_empty()));
+        let is_next = follows == last || (follows == 0 && is_empty) || matches!(change, Change::Count(_));
+        if sequence <= last || !is_next {
+            return Reply::Refused { life, sequence, is_over: false };
+        }
+        let share = self.data.shares.entry(life).or_default();
+        match &change {
+            Change::Join(entry) | Change::Describe(entry) => {
+                share.entries.insert(entry.socket_id, entry.clone());
+            }
+            Change::Leave { socket_id, .. } => drop(share.entries.remove(socket_id)),
+            Change::Count(count) => share.count = *count,
+        }
+        if !matches!(change, Change::Count(_)) {
+            share.count = share.entries.len() as u32;
+        }
+        share.sequence = sequence;
+        share.expires = share.is_empty().then_some(now + MARKER);
+        published.push(Published::Notice(life, sequence, Notice::Change { follows, change }));
+        Reply::Done { sequence }
+    }
+
+    fn replace(
+        &mut self,
+        now: u64,
+        life: NodeId,
+        predecessors: &[NodeId],
+        (sequence, count, entries): (u64, u32, Vec<Entry>),
+        published: &mut Vec<Published>,
+    ) -> Reply {
+        if self.data.tombstones.contains_key(&life) {
+            return Reply::Refused { life, sequence, is_over: true };
+        }
+        if self.data.shares.get(&life).is_some_and(|share| share.sequence >= sequence) {
+            return Reply::Refused { life, sequence, is_over: false };
+        }
+        let was_reaped = predecessors.iter().any(|life| self.data.tombstones.contains_key(life));
+        let mut before = self.data.shares.get(&life).map(|share| share.entries.values().cloned().collect());
+        for predecessor in predecessors {
+            if let Some(share) = self.data.shares.remove(predecessor) {
+                before.get_or_insert_with(Vec::new).extend(share.entries.into_values());
+            }
+            self.data.tombstones.insert(*predecessor, now + TOMBSTONE);
+            self.data.lives.remove(predecessor);
+        }
+        let is_empty = count == 0 && entries.is_empty();
+        let stored = Stored {
+            sequence,
+            entries: entries.iter().map(|entry| (entry.socket_id, entry.clone())).collect(),
+            count,
+            expires: is_empty.then_some(now + MARKER),
+        };
+        self.data.shares.insert(life, stored);
+        let predecessors = predecessors.to_vec();
+        let entries = Some(entries).filter(|entries| entries.len() <= REPLACE_ENTRIES_MAX);
+        published.push(Published::Notice(life, sequence, Notice::Replace { predecessors, count, entries }));
+        Reply::Shares { ticket: sequence, shares: self.all(), before, was_reaped }
+    }
+
+    fn reap(&mut self, now: u64, by: NodeId, dead: NodeId, published: &mut Vec<Published>) -> Reply {
+        self.data.lives.remove(&dead);
+        let Some(share) = self.data.shares.remove(&dead) else {
+            return Reply::Reaped { ended: Vec::new(), left: Vec::new() };
+        };
+        if !is_broken(Mutation::NoTombstones) {
+            self.data.tombstones.insert(dead, now + TOMBSTONE);
+        }
+        published.push(Published::Notice(by, 0, Notice::Gone(dead)));
+        Reply::Reaped { ended: share.entries.into_values().collect(), left: self.all() }
+    }
+}
