@@ -45,6 +45,8 @@ pub(crate) struct Client {
     pub(crate) is_observer: bool,
     /// Subscribes not answered yet.
     pub(crate) asked: u32,
+    /// When it entered.
+    pub(crate) entered_at: u64,
     /// Who it believes is there, once it has entered.
     pub(crate) view: Option<BTreeSet<String>>,
 }
@@ -62,6 +64,10 @@ pub(crate) struct Node {
     pub(crate) sequence: u64,
     pub(crate) clients: BTreeMap<SocketId, Client>,
     renewed_at: u64,
+    /// Earlier lives of this process, the last one's end, and the run of the store that it knows.
+    former: Vec<NodeId>,
+    reborn_at: u64,
+    run: Option<u64>,
     beat_heard_at: u64,
     /// When commands without a reply were sent.
     pub(crate) unanswered: VecDeque<u64>,
@@ -93,6 +99,9 @@ impl Node {
             sequence: 0,
             clients: BTreeMap::new(),
             renewed_at: now,
+            former: Vec::new(),
+            reborn_at: 0,
+            run: None,
             beat_heard_at: now,
             unanswered: VecDeque::new(),
             asks: Vec::new(),
@@ -125,14 +134,14 @@ impl Node {
         }
         let mut renew = false;
         for effect in effects {
-            renew |= self.carry_out(effect);
+            renew |= self.carry_out(now, effect);
         }
         if renew {
             self.renew(base, now);
         }
     }
 
-    fn carry_out(&mut self, effect: Effect) -> bool {
+    fn carry_out(&mut self, now: u64, effect: Effect) -> bool {
         self.note(|| format!("    {effect:?}").replace("Roster", ""));
         let life = self.life;
         match effect {
@@ -158,6 +167,9 @@ impl Node {
                     roster.members().map(|member| member.user_id.as_str().to_owned()).collect();
                 if !client.is_observer && self.kind != Kind::Plain {
                     assert!(view.contains(client.member.user_id.as_str()), "entered, but not in the roster");
+                }
+                if client.view.is_none() {
+                    client.entered_at = now;
                 }
                 client.view = Some(view);
             }
@@ -199,6 +211,8 @@ impl Node {
         let (life, is_connected) = (self.life, self.is_connected);
         self.note(|| format!("  renews {before:?} -> {life:?}"));
         self.lives.end(before, at(base, now));
+        self.former.push(before);
+        self.reborn_at = now;
         // Its lease is written before anything else: what follows on the same connection finds it there.
         self.asks.clear();
         if is_connected {
@@ -213,13 +227,17 @@ impl Node {
         });
     }
 
-    pub(crate) fn connected(&mut self, base: Instant, now: u64) {
+    /// Both connections are there, to the store in its `run`.
+    pub(crate) fn connected(&mut self, base: Instant, now: u64, run: u64) {
         self.is_connected = true;
         self.unanswered.clear();
         self.reads_under_way = 0;
         self.beat_heard_at = now;
         self.lives.connect(at(base, now));
-        if now - self.renewed_at >= LEASE.as_millis() as u64 && !is_broken(Mutation::StubbornLife) {
+        // Another run may have old data, with shares of this life that it knows nothing of any more.
+        let is_other = self.run.replace(run).is_some_and(|before| before != run);
+        let is_over = now - self.renewed_at >= LEASE.as_millis() as u64 || is_other;
+        if is_over && !is_broken(Mutation::StubbornLife) {
             self.renew(base, now);
         } else {
             self.asks.push(Ask::Send(Command::Renew(self.life)));
@@ -297,7 +315,9 @@ impl Node {
             Reply::Renewed { sent_at, lives } => {
                 self.renewed_at = self.renewed_at.max(sent_at.min(now));
                 for life in lives {
-                    if life == self.life {
+                    // What it held before is replaced channel by channel; only what is left then is taken away.
+                    let is_own = self.former.contains(&life) && now < self.reborn_at + 4000;
+                    if life == self.life || is_own {
                     } else if self.lives.is_dead(life) {
                         self.asks.push(Ask::Send(Command::Reap { by: self.life, dead: life }));
                     } else {
@@ -383,7 +403,7 @@ impl Node {
         }
         let entry = Entry { socket_id, joined_at: now, member: member.clone() };
         let is_again = self.clients.contains_key(&socket_id);
-        let fresh = || Client { member: member.clone(), is_observer, asked: 0, view: None };
+        let fresh = || Client { member: member.clone(), is_observer, asked: 0, entered_at: 0, view: None };
         let client = self.clients.entry(socket_id).or_insert_with(fresh);
         client.asked += 1;
         client.member = member.clone();

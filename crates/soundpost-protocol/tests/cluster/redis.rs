@@ -84,6 +84,8 @@ pub(crate) struct Data {
 pub(crate) struct Redis {
     pub(crate) data: Data,
     pub(crate) is_up: bool,
+    /// How often it has come back.
+    pub(crate) run: u64,
     /// It executes nothing before.
     pub(crate) stalled_until: u64,
     pub(crate) facts: Vec<Fact>,

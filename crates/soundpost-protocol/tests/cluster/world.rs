@@ -15,7 +15,7 @@ use soundpost_protocol::{
 };
 
 use crate::{
-    node::{Ask, Kind, Node},
+    node::{Ask, Client, Kind, Node},
     random::Random,
     redis::{Command, Data, Published, Redis, Reply},
 };
@@ -49,6 +49,7 @@ impl Faults {
             0 => {}
             1 | 2 => faults.kills = true,
             3 => faults.pauses = true,
+            4 => faults.restarts = true,
             _ => {
                 faults = Self {
                     kills: random.chance(40),
@@ -61,6 +62,11 @@ impl Faults {
             }
         }
         faults
+    }
+
+    /// Whether nothing but the store ends.
+    pub(crate) fn spare_nodes(self) -> bool {
+        !(self.kills || self.pauses || self.breaks || self.stalls || self.gaps)
     }
 
     /// Whether the connections to the store hold, but for those of nodes that are killed.
@@ -116,6 +122,8 @@ pub(crate) struct World {
     events: BTreeMap<u64, (usize, Event)>,
     pushed: u64,
     pub(crate) is_settling: bool,
+    /// When the store went away last.
+    away_at: u64,
     /// The store has come back with old data.
     pub(crate) is_rolled_back: bool,
     snapshot: Data,
@@ -171,6 +179,7 @@ impl World {
             events: BTreeMap::new(),
             pushed: 0,
             is_settling: false,
+            away_at: 0,
             is_rolled_back: false,
             snapshot: Data::default(),
             sockets: 0,
@@ -323,7 +332,7 @@ impl World {
         self.connections.insert(id, Connection { node, process, ..Connection::default() });
         self.nodes[node].connection = id;
         self.log(|| format!("node {node} connects"));
-        self.nodes[node].connected(self.base, self.now);
+        self.nodes[node].connected(self.base, self.now, self.redis.run);
         self.attend(node);
     }
 
@@ -359,6 +368,7 @@ impl World {
                 is_added || !self.guarded.contains(&user),
                 "{user} came back in time, but is announced as gone"
             );
+            assert!(is_added || !self.is_known(node, &user), "{user} is announced as gone, but never went");
         }
         for ask in std::mem::take(&mut self.nodes[node].asks) {
             let id = self.nodes[node].connection;
@@ -383,6 +393,18 @@ impl World {
             }
         }
         self.check_returning(node);
+    }
+
+    /// Whether a user has been on the channel since before the store went away, once, and the node, too.
+    fn is_known(&self, node: usize, user: &str) -> bool {
+        let is_old = |client: &&Client| client.view.is_some() && client.entered_at + 500 < self.away_at;
+        let clients = self.nodes.iter().flat_map(|node| node.clients.values());
+        let is_user = |client: &Client| !client.is_observer && client.member.user_id.as_str() == user;
+        let has_old = self.nodes[node].clients.values().any(|client| is_old(&client));
+        self.faults.spare_nodes()
+            && self.count.restarts == 1
+            && has_old
+            && clients.filter(is_old).any(is_user)
     }
 
     fn check_returning(&mut self, node: usize) {

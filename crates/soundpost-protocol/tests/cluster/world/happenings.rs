@@ -1,7 +1,6 @@
 //! What users do, and what goes wrong.
 
 use super::*;
-use crate::node::Client;
 
 impl World {
     pub(super) fn act(&mut self) {
@@ -110,6 +109,7 @@ impl World {
             Some(4) if self.redis.is_up => {
                 self.count.restarts += 1;
                 self.redis.is_up = false;
+                self.away_at = self.now;
                 self.redis.stalled_until = 0;
                 let back = self.now + self.random.between(50, 9000);
                 let how = self.random.below(3);
@@ -135,6 +135,7 @@ impl World {
     pub(super) fn store_back(&mut self, how: u64) {
         self.log(|| format!("redis is back, data: {how}"));
         self.redis.is_up = true;
+        self.redis.run += 1;
         match how {
             0 => self.redis.restore(Data::default()),
             1 => {
