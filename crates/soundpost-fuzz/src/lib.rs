@@ -11,6 +11,7 @@
 //! | [`proxy_header()`] | the beginning of a proxy's connection | partial however cut; the same client from both versions |
 //! | [`forwarded()`] | `X-Forwarded-For` and `-Proto` | what strangers write before the trusted part changes nothing |
 //! | [`php()`] | `config/reverb.php` | a tree of bounded depth, or one line that shows none of its texts |
+//! | [`node_message()`] | messages of other nodes | what is read is written byte for byte alike; an event is not copied |
 //! | [`connection()`] | a script of frames and time | the subscriptions a model keeps; `Close` is last |
 //!
 //! # Running them
@@ -37,6 +38,7 @@ pub mod corpus;
 pub mod engine;
 mod event_body;
 mod forwarded;
+mod node_message;
 mod php;
 mod proxy_header;
 mod request_head;
@@ -48,6 +50,7 @@ pub use configuration::configuration;
 pub use connection::connection;
 pub use event_body::event_body;
 pub use forwarded::forwarded;
+pub use node_message::node_message;
 pub use php::php;
 pub use proxy_header::proxy_header;
 pub use request_head::request_head;
@@ -83,7 +86,7 @@ pub struct Target {
 }
 
 /// All there are.
-pub const TARGETS: [Target; 10] = [
+pub const TARGETS: [Target; 11] = [
     Target { name: "websocket_decoder", run: websocket_decoder },
     Target { name: "client_frame", run: client_frame },
     Target { name: "event_body", run: event_body },
@@ -94,4 +97,5 @@ pub const TARGETS: [Target; 10] = [
     Target { name: "forwarded", run: forwarded },
     Target { name: "php", run: php },
     Target { name: "connection", run: connection },
+    Target { name: "node_message", run: node_message },
 ];

@@ -133,7 +133,7 @@ impl Context<'_> {
 /// The answer to [`Effect::Replace`] and [`Effect::Read`].
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Answer {
-    /// All shares of the channel, at one moment.
+    /// All shares of the channel that are not empty, and the own one if there is any, at one moment.
     pub shares: Vec<Share>,
     /// What the replacement found in its place: the own share, and those of predecessors. `None`: there was none.
     pub before: Option<Vec<Entry>>,

@@ -157,7 +157,7 @@ impl Node {
             }
             Effect::Read { ticket } => {
                 self.reads_under_way += 1;
-                self.asks.push(Ask::Send(Command::Read { ticket }));
+                self.asks.push(Ask::Send(Command::Read { life, ticket }));
             }
             Effect::Enter { socket_id, answers, roster } => {
                 let client = self.clients.get_mut(&socket_id).expect("only clients enter");
@@ -276,7 +276,11 @@ impl Node {
             if now - self.renewed_at >= LEASE.as_millis() as u64 && !is_broken(Mutation::StubbornLife) {
                 self.renew(base, now);
             }
-            for life in self.lives.suspects(at(base, now)) {
+            let suspects = match is_broken(Mutation::HastyDeath) {
+                true => self.channel.iter().flat_map(ClusterChannel::lives).collect(),
+                false => self.lives.suspects(at(base, now)),
+            };
+            for life in suspects {
                 if life != self.life {
                     self.asks.push(Ask::Send(Command::CheckLease(life)));
                 }

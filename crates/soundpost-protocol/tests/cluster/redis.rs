@@ -40,7 +40,7 @@ pub(crate) enum Command {
     CheckLease(NodeId),
     Change { life: NodeId, sequence: u64, follows: u64, change: Change },
     Replace { life: NodeId, sequence: u64, predecessors: Vec<NodeId>, entries: Vec<Entry>, count: u32 },
-    Read { ticket: u64 },
+    Read { life: NodeId, ticket: u64 },
     Reap { by: NodeId, dead: NodeId },
 }
 
@@ -117,9 +117,10 @@ impl Redis {
                 let replaced = (sequence, count, entries);
                 (life, self.replace(now, life, &predecessors, replaced, &mut published))
             }
-            Command::Read { ticket } => {
+            Command::Read { life, ticket } => {
                 self.reads += 1;
-                (NodeId(0), Reply::Shares { ticket, shares: self.all(), before: None, was_reaped: false })
+                let shares = self.all(life);
+                (life, Reply::Shares { ticket, shares, before: None, was_reaped: false })
             }
             Command::Reap { by, dead } => (by, self.reap(now, by, dead, &mut published)),
         };
@@ -151,8 +152,9 @@ impl Redis {
         users
     }
 
-    fn all(&self) -> Vec<ReadShare> {
-        let shares = self.data.shares.iter();
+    /// All shares that are not empty, and the own one.
+    fn all(&self, own: NodeId) -> Vec<ReadShare> {
+        let shares = self.data.shares.iter().filter(|(life, share)| !share.is_empty() || **life == own);
         let read = |(life, share): (&NodeId, &Stored)| {
             let entries = share.entries.values().cloned().collect();
             (*life, share.sequence, entries, share.count, self.data.leases.contains_key(life))
@@ -229,7 +231,7 @@ impl Redis {
         let predecessors = predecessors.to_vec();
         let entries = Some(entries).filter(|entries| entries.len() <= REPLACE_ENTRIES_MAX);
         published.push(Published::Notice(life, sequence, Notice::Replace { predecessors, count, entries }));
-        Reply::Shares { ticket: sequence, shares: self.all(), before, was_reaped }
+        Reply::Shares { ticket: sequence, shares: self.all(life), before, was_reaped }
     }
 
     fn reap(&mut self, now: u64, by: NodeId, dead: NodeId, published: &mut Vec<Published>) -> Reply {
@@ -241,6 +243,6 @@ impl Redis {
             self.data.tombstones.insert(dead, now + TOMBSTONE);
         }
         published.push(Published::Notice(by, 0, Notice::Gone(dead)));
-        Reply::Reaped { ended: share.entries.into_values().collect(), left: self.all() }
+        Reply::Reaped { ended: share.entries.into_values().collect(), left: self.all(by) }
     }
 }
