@@ -127,6 +127,11 @@ impl Roster {
         self.users.get(user_id).and_then(|holders| holders.first()).map(|holder| &holder.member)
     }
 
+    /// Whether another node than this holds a user here.
+    pub(crate) fn is_held_beside(&self, node: NodeId, user_id: &UserId) -> bool {
+        self.users.get(user_id).is_some_and(|holders| holders.iter().any(|held| held.node != node))
+    }
+
     /// The connection of `node` that holds a user here, if it does.
     pub(crate) fn holder(&self, node: NodeId, socket_id: SocketId, user_id: &UserId) -> Option<&Holder> {
         let holders = self.users.get(user_id)?;

@@ -177,10 +177,13 @@ impl ClusterChannel {
         if is_replacement {
             self.predecessors.clear();
         }
+        // The share of a life that seems to be over is not shown, but its users go only when it is taken away.
+        let shadows = answer.shares.iter().filter(|share| !share.may_live);
+        let shadows: Vec<Entry> = shadows.flat_map(|share| &share.entries).cloned().collect();
         let differences = self.shares.install(self.life, answer.shares, is_settled);
         cx.effects.extend(differences.into_iter().map(Effect::Tell));
         if self.is_presence && is_replacement {
-            self.own_differences(&known, &found, cx);
+            self.own_differences(&known, &found, &shadows, cx);
         } else {
             debug_assert!(
                 self.is_presence || !is_replacement || own_count == self.sent_count,
@@ -190,28 +193,23 @@ impl ClusterChannel {
     }
 
     /// Owns what the replacement has made of the store, where that is news to this node, too: what it was known to hold
-    /// may have been told before, and what the store held may be old.
-    fn own_differences(&self, known: &[Entry], found: &[Entry], cx: &mut Context<'_>) {
+    /// may have been told before, and what the store held may be old. `shadows` are users of shares that are not shown.
+    fn own_differences(&self, known: &[Entry], found: &[Entry], shadows: &[Entry], cx: &mut Context<'_>) {
         let roster = self.shares.roster();
-        let after = shares::entries(roster, self.life);
-        let is_elsewhere = |user_id: &UserId| {
-            roster.holders().any(|held| held.node != self.life && held.member.user_id == *user_id)
-        };
-        let ids = |entries: &[Entry]| {
-            let mut ids: Vec<UserId> = entries.iter().map(|entry| entry.member.user_id.clone()).collect();
-            ids.sort_unstable_by(|a, b| a.as_str().cmp(b.as_str()));
-            ids.dedup();
-            ids
-        };
-        let (known, found, after) = (ids(known), ids(found), ids(&after));
-        let went = |user_id: &&UserId| found.contains(user_id) && !after.contains(user_id);
-        for user_id in known.iter().filter(went).filter(|user_id| !is_elsewhere(user_id)) {
-            cx.effects.push(Effect::Own(Transition::Removed(user_id.clone())));
+        let after = user_ids(&shares::entries(roster, self.life));
+        let (known, found, shadows) = (user_ids(known), user_ids(found), user_ids(shadows));
+        let is_elsewhere =
+            |user_id: &UserId| roster.is_held_beside(self.life, user_id) || has(&shadows, user_id);
+        for user_id in &known {
+            if has(&found, user_id) && !has(&after, user_id) && !is_elsewhere(user_id) {
+                cx.effects.push(Effect::Own(Transition::Removed(user_id.clone())));
+            }
         }
-        let came = |user_id: &&UserId| !found.contains(user_id) && !known.contains(user_id);
-        for user_id in after.iter().filter(came).filter(|user_id| !is_elsewhere(user_id)) {
-            let member = roster.member(user_id).cloned();
-            cx.effects.extend(member.map(|member| Effect::Own(Transition::Added(member))));
+        for user_id in &after {
+            if !has(&found, user_id) && !has(&known, user_id) && !is_elsewhere(user_id) {
+                let member = roster.member(user_id).cloned();
+                cx.effects.extend(member.map(|member| Effect::Own(Transition::Added(member))));
+            }
         }
     }
 
@@ -247,4 +245,16 @@ impl ClusterChannel {
             | State::Returning { .. } => {}
         }
     }
+}
+
+/// Whose connections these are, each once, in order.
+fn user_ids(entries: &[Entry]) -> Vec<UserId> {
+    let mut ids: Vec<UserId> = entries.iter().map(|entry| entry.member.user_id.clone()).collect();
+    ids.sort_unstable_by(|a, b| a.as_str().cmp(b.as_str()));
+    ids.dedup();
+    ids
+}
+
+fn has(sorted: &[UserId], user_id: &UserId) -> bool {
+    sorted.binary_search_by(|found| found.as_str().cmp(user_id.as_str())).is_ok()
 }
