@@ -410,3 +410,6 @@ impl ClusterChannel {
             || self.shares.count_of(self.life) > 0
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -90,6 +90,8 @@ enum Event {
     Fault,
     StoreBack(u64),
     Start(usize),
+    /// The members of a node that was killed should be gone everywhere.
+    Gone(NodeId),
     /// A user whose node was killed is back, at another one.
     Return(SocketId, Arc<Member>),
 }
@@ -304,6 +306,7 @@ impl World {
                 self.nodes[node] = Node::new(life, self.kind, self.now, self.trace);
                 self.start(node);
             }
+            Event::Gone(life) => self.check_gone(life),
             Event::Return(socket_id, member) => self.return_user(socket_id, &member),
         }
     }
@@ -405,6 +408,15 @@ impl World {
             && self.count.restarts == 1
             && has_old
             && clients.filter(is_old).any(is_user)
+    }
+
+    /// Where one node is killed and nothing else happens, its members are gone in time.
+    fn check_gone(&self, dead: NodeId) {
+        if self.faults.spare_connections() && self.killed.len() == 1 {
+            for channel in self.nodes.iter().filter_map(|node| node.channel.as_ref()) {
+                assert!(channel.lives().all(|life| life != dead), "{dead:?} is still shown");
+            }
+        }
     }
 
     fn check_returning(&mut self, node: usize) {

@@ -2,6 +2,9 @@
 
 use super::*;
 
+/// The members of a killed node are gone everywhere within this time: a lease, a beat, and some for the way.
+const GONE_MAX: u64 = 8000;
+
 impl World {
     pub(super) fn act(&mut self) {
         let running: Vec<usize> =
@@ -163,6 +166,7 @@ impl World {
         let dead = std::mem::replace(&mut self.nodes[node], Node::new(NodeId(0), kind, now, trace));
         self.nodes[node].is_alive = false;
         self.killed.push((dead.life, now));
+        self.push(now + GONE_MAX, NODES, Event::Gone(dead.life));
         if self.random.chance(60) {
             let time = now + self.random.between(500, 8000);
             self.push(time, node, Event::Start(node));

@@ -1,0 +1,210 @@
+//! What waits for the cluster: who enters when, and who does not. Whole histories are in `tests/cluster`.
+
+use std::sync::Arc;
+
+use super::*;
+use crate::{app::Limits, presence::Member};
+
+const OWN: NodeId = NodeId(1);
+const OTHER: NodeId = NodeId(2);
+
+fn socket(left: u64) -> SocketId {
+    SocketId { left, right: 1 }
+}
+
+fn entry(left: u64, user: &str) -> Entry {
+    let data = format!(r#"{{"user_id":"{user}"}}"#);
+    let member = Arc::new(Member::parse(&data, &Limits::default()).unwrap());
+    Entry { socket_id: socket(left), joined_at: left, member }
+}
+
+fn share(life: NodeId, sequence: u64, entries: Vec<Entry>) -> Share {
+    Share { life, sequence, count: entries.len() as u32, entries, may_live: true }
+}
+
+/// A channel, its clock and its numbers.
+struct Bench {
+    channel: ClusterChannel,
+    now: Instant,
+    sequence: u64,
+}
+
+impl Bench {
+    fn new(kind: ChannelKind) -> Self {
+        Self { channel: ClusterChannel::new(OWN, kind), now: Instant::now(), sequence: 0 }
+    }
+
+    fn act(&mut self, act: impl FnOnce(&mut ClusterChannel, &mut Context<'_>)) -> Vec<Effect> {
+        let mut effects = Vec::new();
+        act(
+            &mut self.channel,
+            &mut Context { now: self.now, sequence: &mut self.sequence, effects: &mut effects },
+        );
+        effects
+    }
+
+    fn join(&mut self, left: u64, user: &str) -> Vec<Effect> {
+        self.act(|channel, cx| channel.join(socket(left), Some(entry(left, user)), cx))
+    }
+
+    fn answer(&mut self, ticket: u64, shares: Vec<Share>) -> Vec<Effect> {
+        let answer = Answer { shares, ..Answer::default() };
+        self.act(|channel, cx| channel.answered(ticket, answer, cx))
+    }
+
+    fn hear(&mut self, life: NodeId, sequence: u64, follows: u64, change: Change) -> Vec<Effect> {
+        let notice = Notice::Change { follows, change };
+        self.act(|channel, cx| channel.heard(life, sequence, notice, cx))
+    }
+
+    /// A presence channel with connection 1 of user `a` on it, whose last change is number 2.
+    fn live() -> Self {
+        let mut bench = Self::new(ChannelKind::Presence);
+        bench.join(1, "a");
+        bench.act(|channel, cx| channel.acknowledged(1, cx));
+        bench.answer(2, vec![share(OWN, 2, vec![entry(1, "a")])]);
+        bench
+    }
+}
+
+fn entered(effects: &[Effect]) -> Vec<(u64, u32)> {
+    let mut entered = Vec::new();
+    for effect in effects {
+        if let Effect::Enter { socket_id, answers, .. } = effect {
+            entered.push((socket_id.left, *answers));
+        }
+    }
+    entered
+}
+
+/// Whether each user came, and which.
+fn told(effects: &[Effect]) -> Vec<(bool, String)> {
+    let mut told = Vec::new();
+    for effect in effects {
+        if let Effect::Tell(transition) = effect {
+            told.push((matches!(transition, Transition::Added(_)), transition.user_id().to_string()));
+        }
+    }
+    told
+}
+
+#[test]
+fn the_first_join_waits_for_the_topic_and_the_shares() {
+    let mut bench = Bench::new(ChannelKind::Presence);
+    assert_eq!(bench.join(1, "a"), [Effect::Subscribe { ticket: 1 }]);
+    assert_eq!(bench.join(2, "b"), [], "waits with it");
+    let effects = bench.act(|channel, cx| channel.acknowledged(1, cx));
+    assert!(
+        matches!(&effects[..], [Effect::Replace { sequence: 2, entries, count: 2, .. }] if entries.len() == 2)
+    );
+    // One that is in the answer, and one that is not.
+    assert_eq!(bench.hear(OTHER, 7, 6, Change::Join(entry(7, "c"))), []);
+    assert_eq!(bench.hear(OTHER, 8, 7, Change::Join(entry(8, "d"))), []);
+    let shares =
+        vec![share(OWN, 2, vec![entry(1, "a"), entry(2, "b")]), share(OTHER, 7, vec![entry(7, "c")])];
+    let effects = bench.answer(2, shares);
+    assert_eq!(entered(&effects), [(1, 1), (2, 1)]);
+    assert_eq!(told(&effects).last(), Some(&(true, "d".to_owned())), "after they have entered");
+    assert_eq!(bench.channel.roster().len(), 4);
+}
+
+#[test]
+fn a_later_join_enters_with_its_own_change() {
+    let mut bench = Bench::live();
+    let effects = bench.join(2, "b");
+    assert!(matches!(effects[..], [Effect::Change { sequence: 3, follows: 2, .. }]));
+    let effects = bench.act(|channel, cx| channel.again(socket(2), Some(entry(2, "b")), cx));
+    assert_eq!(effects, [], "it asks again and is answered with the first");
+    let effects = bench.hear(OWN, 3, 2, Change::Join(entry(2, "b")));
+    assert_eq!((told(&effects), entered(&effects)), (vec![(true, "b".to_owned())], vec![(2, 2)]));
+    assert!(effects.iter().any(|effect| matches!(effect, Effect::Own(Transition::Added(_)))));
+    let effects = bench.hear(OTHER, 1, 0, Change::Join(entry(9, "b")));
+    assert_eq!(effects, [], "a second connection of a user is no news");
+}
+
+#[test]
+fn who_leaves_before_its_join_returns_never_enters() {
+    let mut bench = Bench::live();
+    bench.join(2, "b");
+    let effects = bench.act(|channel, cx| channel.leave(socket(2), Some(&entry(2, "b").member.user_id), cx));
+    assert!(matches!(
+        effects[..],
+        [Effect::Change { sequence: 4, follows: 3, change: Change::Leave { .. } }]
+    ));
+    let effects = bench.hear(OWN, 3, 2, Change::Join(entry(2, "b")));
+    assert_eq!((told(&effects).len(), entered(&effects)), (1, vec![]));
+    let user_id = entry(2, "b").member.user_id.clone();
+    let effects = bench.hear(OWN, 4, 3, Change::Leave { socket_id: socket(2), user_id });
+    assert_eq!(told(&effects), [(false, "b".to_owned())]);
+}
+
+#[test]
+fn who_waits_for_too_long_is_refused_and_taken_back() {
+    let mut bench = Bench::live();
+    bench.join(2, "b");
+    bench.now += ENTER_TIMEOUT;
+    let effects = bench.act(ClusterChannel::tick);
+    let refuse = Effect::Refuse { socket_id: socket(2), answers: 1 };
+    assert_eq!(effects.first(), Some(&refuse));
+    assert!(matches!(effects[1..], [Effect::Change { change: Change::Leave { .. }, .. }]));
+    let mut bench = Bench::new(ChannelKind::Public);
+    bench.act(|channel, cx| channel.join(socket(1), None, cx));
+    bench.now += ENTER_TIMEOUT;
+    assert_eq!(bench.act(ClusterChannel::tick), [Effect::Refuse { socket_id: socket(1), answers: 1 }]);
+    let effects = bench.act(|channel, cx| channel.acknowledged(1, cx));
+    assert_eq!(effects, [Effect::Unsubscribe]);
+    assert!(bench.channel.is_idle());
+}
+
+#[test]
+fn more_notices_than_are_kept_are_read_again() {
+    let mut bench = Bench::live();
+    let gap = bench.hear(OTHER, 9, 8, Change::Join(entry(9, "c")));
+    assert_eq!(gap, [Effect::Read { ticket: 3 }]);
+    for sequence in 10..10 + KEPT_MAX as u64 + 5 {
+        bench.hear(OTHER, sequence, sequence - 1, Change::Describe(entry(9, "c")));
+    }
+    assert_eq!(bench.channel.kept(), KEPT_MAX);
+    assert_eq!(bench.answer(3, vec![]), [Effect::Read { ticket: 4 }]);
+    assert_eq!(bench.channel.kept(), 0);
+    let shares = vec![share(OWN, 2, vec![entry(1, "a")]), share(OTHER, 99_999, vec![entry(9, "c")])];
+    assert_eq!(told(&bench.answer(4, shares)), [(true, "c".to_owned())]);
+}
+
+#[test]
+fn while_redis_is_away_everybody_is_let_in() {
+    let mut bench = Bench::live();
+    bench.join(2, "b");
+    let effects = bench.act(ClusterChannel::lost);
+    assert_eq!((told(&effects), entered(&effects)), (vec![(true, "b".to_owned())], vec![(2, 1)]));
+    assert_eq!(entered(&bench.join(3, "c")), [(3, 1)]);
+    let ticket = bench.sequence + 1;
+    assert_eq!(bench.act(ClusterChannel::back), [Effect::Subscribe { ticket }]);
+    let effects = bench.act(|channel, cx| channel.acknowledged(ticket, cx));
+    assert!(matches!(effects[..], [Effect::Replace { count: 3, is_return: true, .. }]), "{effects:?}");
+}
+
+#[test]
+fn on_a_cache_channel_a_newcomer_waits_until_what_is_kept_is_known() {
+    let mut bench = Bench::new(ChannelKind::Cache);
+    bench.act(|channel, cx| channel.join(socket(1), None, cx));
+    bench.act(|channel, cx| channel.acknowledged(1, cx));
+    let mut own = share(OWN, 2, vec![]);
+    own.count = 1;
+    assert_eq!(entered(&bench.answer(2, vec![own])), []);
+    let notice = Notice::Replace { predecessors: vec![], count: 1, entries: Some(vec![]) };
+    let effects = bench.act(|channel, cx| channel.heard(OWN, 2, notice, cx));
+    assert_eq!(entered(&effects), [(1, 1)]);
+}
+
+#[test]
+fn a_topic_that_nobody_needs_is_given_up_after_a_while() {
+    let mut bench = Bench::live();
+    let user_id = entry(1, "a").member.user_id.clone();
+    bench.act(|channel, cx| channel.leave(socket(1), Some(&user_id), cx));
+    bench.hear(OWN, 3, 2, Change::Leave { socket_id: socket(1), user_id });
+    assert_eq!(bench.act(ClusterChannel::tick), []);
+    bench.now += LINGER;
+    assert_eq!(bench.act(ClusterChannel::tick), [Effect::Unsubscribe]);
+    assert!(bench.channel.is_idle());
+}
