@@ -126,7 +126,7 @@ pub(crate) struct World {
     pub(crate) is_settling: bool,
     /// When the store went away last.
     away_at: u64,
-    /// The store has come back with old data.
+    /// The store has come back with old data, or without data that the nodes need to know who owns what.
     pub(crate) is_rolled_back: bool,
     snapshot: Data,
     sockets: u64,

@@ -140,7 +140,12 @@ impl World {
         self.redis.is_up = true;
         self.redis.run += 1;
         match how {
-            0 => self.redis.restore(Data::default()),
+            0 => {
+                // With the data goes the tombstone of a node that was taken for dead and is not.
+                let Faults { pauses, breaks, stalls, .. } = self.faults;
+                self.is_rolled_back |= pauses || breaks || stalls;
+                self.redis.restore(Data::default());
+            }
             1 => {
                 self.is_rolled_back = true;
                 self.redis.restore(self.snapshot.clone());
