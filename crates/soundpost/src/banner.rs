@@ -147,7 +147,8 @@ fn development(text: &mut String, settings: &Settings, listening: Listening<'_>)
     let port = listening.addresses.first().map_or(settings.server.port, SocketAddr::port);
     let (server_path, ws_path) = match settings.server.path.as_str() {
         "" => (String::new(), String::new()),
-        path => (format!("REVERB_SERVER_PATH={path}\n"), format!("\n    wsPath: '{path}',")),
+        // The PHP SDK puts its path behind the host as it is and drops what follows the last slash of it.
+        path => (format!("REVERB_SERVER_PATH={path}/\n"), format!("\n    wsPath: '{path}',")),
     };
     let is_tls = !listening.certificates.is_empty();
     let (scheme, port_key) = if is_tls { ("https", "wssPort") } else { ("http", "wsPort") };
@@ -267,7 +268,7 @@ window.Echo = new Echo({
         assert_eq!(text, format!("{}\n{expected}", version()));
         settings.server.path = "/ws".to_owned();
         let text = banner(&settings, plain(&addresses, admin), None);
-        assert!(text.contains("\nREVERB_SERVER_PATH=/ws\nVITE_") && text.contains("\n    wsPath: '/ws',\n"));
+        assert!(text.contains("\nREVERB_SERVER_PATH=/ws/\nVITE_") && text.contains("\n    wsPath: '/ws',\n"));
     }
 
     #[test]
