@@ -1,5 +1,5 @@
-//! The files in `deploy/`, and the lines in `docs/proxies.md`: each checked by the program it is written for, and the
-//! server run for real behind the files.
+//! The files in `deploy/`, and the lines in `docs/proxies.md` and `docs/migrating`: each checked by the program it is
+//! written for, and the server run for real behind the files. And the links of all documents.
 //!
 //! A program that is missing fails its tests by name; `cargo xtask test` installs them all.
 #![allow(
@@ -14,7 +14,9 @@
 mod caddy;
 mod containers;
 mod health;
+mod links;
 mod metrics;
+mod migrating;
 mod nginx;
 mod prometheus;
 mod promql;

@@ -1,10 +1,11 @@
 //! The program of `deploy/supervisor` under a real supervisord, in the place of Laravel's `reverb:start`.
 
-use std::{fs, net::SocketAddr, path::Path, process::Command, thread};
+use std::{fs, net::SocketAddr, os::unix::fs::symlink, path::Path, process::Command, thread};
 
 use soundpost_client::{Client, ClientError};
 
 use crate::{
+    migrating::{blocks, page, program_lines},
     server::{BINARY, block_on, channel, client, fetch, free_port},
     tools::{Folder, Running, path, run, succeed, text, until, with},
 };
@@ -166,6 +167,97 @@ fn the_env_file_may_be_named_instead_of_the_folder() {
     let supervised = Supervised::start(folder, port, &program);
     block_on(async { client(supervised.address).await });
     assert!(supervised.log("soundpost.log").contains("shop  key shop-key"));
+}
+
+/// The program that a page finds, with `lines` in the place of its command.
+fn classic(folder: &Folder, port: u16, lines: &str) -> String {
+    let log = folder.path("soundpost.log");
+    let lines = with(
+        lines,
+        &[
+            ("/usr/local/bin/soundpost", BINARY),
+            ("/home/forge/app.test", folder.path("app.com").to_str().unwrap()),
+            ("--host=0.0.0.0 --port=8080", &format!("--host=127.0.0.1 --port={port}")),
+        ],
+    );
+    // A time to wait is there before; that of the page is written above it and must not be in its way.
+    format!(
+        "[program:soundpost]\nprocess_name=%(program_name)s\n{lines}autostart=true\nautorestart=true\n\
+         redirect_stderr=true\nstdout_logfile={}\nstopwaitsecs=3600\n",
+        log.display()
+    )
+}
+
+#[test]
+fn the_lines_of_the_page_for_reverb_take_its_place() {
+    let (folder, port) = laravel();
+    let (_, after) = program_lines(&page("from-reverb.md"));
+    let program = classic(&folder, port, &after);
+    let supervised = Supervised::start(folder, port, &program);
+    block_on(async { client(supervised.address).await });
+    let log = supervised.log("soundpost.log");
+    assert!(log.contains("shop  key shop-key") && !log.contains("WARN"), "{log}");
+}
+
+/// The commands of the page, and its lines under supervisord.
+#[test]
+fn the_lines_of_the_page_for_soketi_take_its_place() {
+    let (folder, port) = (Folder::new(), free_port());
+    folder.write(
+        "soketi.json",
+        &format!(
+            r#"{{"host": "127.0.0.1", "port": {port}, "appManager.array.apps":
+               [{{"id": "shop", "key": "shop-key", "secret": "shop-secret-0123456789"}}]}}"#
+        ),
+    );
+    let here = |text: &str| {
+        let home = folder.path("");
+        text.replace("/etc/soketi.json", &format!("{}soketi.json", home.display()))
+            .replace("/etc/soundpost", &format!("{}etc", home.display()))
+    };
+    let page = page("from-soketi.md");
+    let commands = here(&blocks(&page, "sh")[0]).replace("soundpost import", &format!("{BINARY} import"));
+    let commands = commands.replace("soundpost check", &format!("{BINARY} check"));
+    let (commands, start) = commands.rsplit_once("soundpost start").unwrap();
+    assert!(start.starts_with(" --config "), "{start}");
+    let mut shell = Command::new("sh");
+    shell.env_clear().env("PATH", std::env::var_os("PATH").unwrap());
+    succeed(shell.args(["-e", "-c", commands]));
+    let (_, after) = program_lines(&page);
+    let after = with(&here(&after), &[("/usr/local/bin/soundpost", BINARY)]);
+    let log = folder.path("soundpost.log");
+    let program = format!(
+        "[program:soundpost]\nprocess_name=%(program_name)s\n{after}redirect_stderr=true\nstdout_logfile={}\n",
+        log.display()
+    );
+    let supervised = Supervised::start(folder, port, &program);
+    block_on(async { client(supervised.address).await });
+}
+
+#[test]
+fn a_release_that_is_switched_to_is_read() {
+    let (folder, port) = laravel();
+    let root = folder.path("app.com");
+    // As deployers lay it out: `current` leads to a release, whose `.env` leads to the one that all share.
+    for release in ["1", "2"] {
+        fs::create_dir_all(root.join(release)).unwrap();
+        symlink("../.env", root.join(release).join(".env")).unwrap();
+    }
+    symlink("1", root.join("current")).unwrap();
+    let lines = blocks(&page("from-reverb.md"), "ini").swap_remove(1);
+    let program = classic(&folder, port, &lines);
+    let supervised = Supervised::start(folder, port, &program);
+    symlink("2", root.join("next")).unwrap();
+    fs::rename(root.join("next"), root.join("current")).unwrap();
+    fs::remove_dir_all(root.join("1")).unwrap();
+    let env = root.join(".env");
+    let text = fs::read_to_string(&env).unwrap();
+    fs::write(&env, text.replace("DRAIN_SECONDS=1", "DRAIN_SECONDS=2")).unwrap();
+    until("the settings to be read again", || {
+        supervised.log("soundpost.log").contains("settings reloaded: keys changed: server.drain_seconds")
+    });
+    let log = supervised.log("soundpost.log");
+    assert!(!log.contains("not reloaded"), "{log}");
 }
 
 /// The program as Laravel's and Forge's documentation have it, with what must differ.
