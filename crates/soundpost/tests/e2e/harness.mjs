@@ -3,7 +3,7 @@
 
 import { spawn } from 'node:child_process'
 import { once } from 'node:events'
-import { mkdtempSync, rmSync, writeFileSync } from 'node:fs'
+import { mkdirSync, mkdtempSync, rmSync, writeFileSync } from 'node:fs'
 import { readFile } from 'node:fs/promises'
 import http from 'node:http'
 import { createRequire } from 'node:module'
@@ -144,7 +144,10 @@ export async function startProgram(command, args, { env = {}, cwd, user, found =
 export async function startServer({ port = 0, env = {}, config, files = {} } = {}) {
   // A folder of its own, so that no `.env` of the checkout is read.
   const cwd = mkdtempSync(path.join(tmpdir(), 'soundpost-e2e-'))
-  for (const [name, text] of Object.entries(files)) writeFileSync(path.join(cwd, name), text)
+  for (const [name, text] of Object.entries(files)) {
+    mkdirSync(path.dirname(path.join(cwd, name)), { recursive: true })
+    writeFileSync(path.join(cwd, name), text)
+  }
   const args = ['--host', '127.0.0.1', '--port', String(port)]
   if (config !== undefined) {
     writeFileSync(path.join(cwd, 'soundpost.toml'), config)
