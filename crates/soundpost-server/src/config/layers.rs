@@ -170,6 +170,7 @@ pub(super) fn layer(sources: Sources) -> Result<Layered, ConfigError> {
                 layers.insert(0, defaults.clone());
             }
         }
+        latest_rate(&mut layers);
         // A table that people wrote says more than one of another server's.
         let table =
             tables.iter().find(|table| !is_foreign(table)).or(tables.first()).cloned().unwrap_or_default();
@@ -197,6 +198,16 @@ impl LayeredApp {
         let origin = |key: &str| (key.to_owned(), "the development app".to_owned());
         let origins = ["id", "key", "secret"].map(origin).into();
         Self { app, table: "apps.0".to_owned(), origins, values: Values::default() }
+    }
+}
+
+/// Two keys that say one thing: the highest source that says either takes both out of those below it.
+const RATES: [&str; 2] = ["messages_per_minute", "messages_per_window"];
+
+fn latest_rate(layers: &mut [Flat]) {
+    let last = layers.iter().rposition(|layer| RATES.iter().any(|key| layer.contains_key(*key)));
+    for layer in layers.iter_mut().take(last.unwrap_or(0)) {
+        layer.retain(|key, _| !RATES.contains(&key.as_str()));
     }
 }
 

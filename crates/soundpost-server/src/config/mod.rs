@@ -31,6 +31,8 @@ mod dotenv_tests;
 #[cfg(test)]
 mod page_tests;
 #[cfg(test)]
+mod rate_tests;
+#[cfg(test)]
 mod refusal_tests;
 #[cfg(test)]
 mod report_tests;

@@ -4,6 +4,7 @@ use std::{fs, os::unix::fs::PermissionsExt};
 
 use super::{
     Flags, Report,
+    reverb_file_tests::{NAME, STOCK},
     tests::{APP, Dir, REVERB},
 };
 
@@ -35,6 +36,28 @@ fn line(report: &Report, key: &str) -> String {
 fn warnings(report: &Report) -> Vec<String> {
     let text = report.text();
     text.lines().filter_map(|line| line.strip_prefix("warning: ")).map(str::to_owned).collect()
+}
+
+#[test]
+fn a_rate_of_reverbs_says_for_each_of_its_keys_where_that_comes_from() {
+    let environment =
+        [("REVERB_APP_RATE_LIMITING_ENABLED", "true"), ("REVERB_APP_RATE_LIMIT_DECAY_SECONDS", "9")];
+    let dotenv = (".env", "REVERB_APP_ID=1\nREVERB_APP_KEY=k\nREVERB_APP_SECRET=hush-b1f7c90a3e5d82\n");
+    for (files, max, ends) in [
+        (vec![dotenv], "60 # Reverb's default", "false # Reverb's default"),
+        (
+            vec![dotenv, (NAME, STOCK)],
+            "60 # reverb.php: apps.apps.0.rate_limiting.max_attempts",
+            "false # reverb.php: apps.apps.0.rate_limiting.terminate_on_limit",
+        ),
+    ] {
+        let report = report(&Flags::default(), &environment, &files);
+        assert_eq!(line(&report, "messages_per_minute"), "0 # default");
+        assert_eq!(line(&report, "messages_per_window"), max);
+        let seconds = "9 # REVERB_APP_RATE_LIMIT_DECAY_SECONDS of the process";
+        assert_eq!(line(&report, "messages_window_seconds"), seconds);
+        assert_eq!(line(&report, "terminate_on_limit"), ends);
+    }
 }
 
 #[test]

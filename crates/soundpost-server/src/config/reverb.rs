@@ -26,13 +26,17 @@ const APP: &[(&str, &str)] = &[
     ("REVERB_APP_SECRET", "secret"),
     ("REVERB_APP_PING_INTERVAL", "ping_interval_seconds"),
     ("REVERB_APP_ACTIVITY_TIMEOUT", "activity_timeout_seconds"),
-    ("REVERB_APP_MAX_CONNECTIONS", "connections_max"),
+    (CONNECTIONS, "connections_max"),
     ("REVERB_APP_MAX_MESSAGE_SIZE", "message_bytes_max"),
 ];
 
 /// Names whose words mean nothing to `env()` here: a secret `true` is the text.
 const TEXTS: &[&str] = &["REVERB_APP_ID", "REVERB_APP_KEY", "REVERB_APP_SECRET"];
 
+/// The origin of what nobody wrote.
+pub(super) const DEFAULT: &str = "Reverb's default";
+
+const CONNECTIONS: &str = "REVERB_APP_MAX_CONNECTIONS";
 const CLIENT_EVENTS: &str = "REVERB_APP_ACCEPT_CLIENT_EVENTS_FROM";
 const RATE_ENABLED: &str = "REVERB_APP_RATE_LIMITING_ENABLED";
 const RATE_ATTEMPTS: &str = "REVERB_APP_RATE_LIMIT_MAX_ATTEMPTS";
@@ -53,13 +57,13 @@ const IGNORED: &[&str] = &[
 /// What holds for an app of Reverb's where nobody wrote anything: no limit on client events alone.
 pub(super) fn defaults() -> Flat {
     let mut flat = Flat::new();
-    put(&mut flat, "client_events_per_second", "Reverb's default", 0_i64);
+    put(&mut flat, "client_events_per_second", DEFAULT, 0_i64);
     flat
 }
 
 /// The keys that `REVERB_*` sets; an empty or null variable sets nothing.
 ///
-/// Errors: scaling is switched on, which this version lacks; a switch is neither true nor false.
+/// Errors: scaling is switched on, which this version lacks; a switch is neither true nor false; a count lets nobody in.
 pub(super) fn read(environment: &Environment, notes: &mut Vec<Note>) -> Result<Flat, ConfigError> {
     let mut flat = Flat::new();
     server(environment, &mut flat)?;
@@ -122,22 +126,58 @@ pub(super) fn app(environment: &Environment, flat: &mut Flat) -> Result<(), Conf
             laravel(environment, CLIENT_EVENTS).filter(|mode| ["members", "all"].contains(&mode.as_str()));
         set("client_events", CLIENT_EVENTS, mode.unwrap_or("none".to_owned()).into());
     }
-    if let Some(enabled) = switch(environment, RATE_ENABLED)? {
-        // Whatever another source says by the minute gives way.
-        set("messages_per_minute", RATE_ENABLED, 0_i64.into());
-        let value = |variable, default: i64| match laravel(environment, variable) {
-            Some(value) if enabled => config::ValueKind::from(value),
-            _ => default.into(),
-        };
-        set("messages_per_window", RATE_ATTEMPTS, value(RATE_ATTEMPTS, if enabled { 60 } else { 0 }));
-        set("messages_window_seconds", RATE_SECONDS, value(RATE_SECONDS, 60));
-        set(
-            "terminate_on_limit",
-            RATE_TERMINATE,
-            switch(environment, RATE_TERMINATE)?.unwrap_or(false).into(),
-        );
+    lets_somebody_in(environment, CONNECTIONS)?;
+    rate(environment, flat)
+}
+
+/// The limit on all messages, if the variables say whether there is one.
+fn rate(environment: &Environment, flat: &mut Flat) -> Result<(), ConfigError> {
+    let Some(enabled) = switch(environment, RATE_ENABLED)? else { return Ok(()) };
+    let mut set = |key: &str, origin: &str, value: config::ValueKind| {
+        put(flat, &format!("{TABLE}.{key}"), origin, value);
+    };
+    if let Some(terminate) = switch(environment, RATE_TERMINATE)? {
+        set("terminate_on_limit", &environment.origin(RATE_TERMINATE), terminate.into());
+    } else {
+        set("terminate_on_limit", DEFAULT, false.into());
+    }
+    if !enabled {
+        set("messages_per_window", &environment.origin(RATE_ENABLED), 0_i64.into());
+        return Ok(());
+    }
+    lets_somebody_in(environment, RATE_ATTEMPTS)?;
+    for (key, variable) in [("messages_per_window", RATE_ATTEMPTS), ("messages_window_seconds", RATE_SECONDS)]
+    {
+        match laravel(environment, variable) {
+            Some(value) => set(key, &environment.origin(variable), value.into()),
+            None => set(key, DEFAULT, 60_i64.into()),
+        }
     }
     Ok(())
+}
+
+/// Errors: a count is 0 or less, at which Reverb lets nobody and nothing in; here that would be no limit.
+fn lets_somebody_in(environment: &Environment, variable: &str) -> Result<(), ConfigError> {
+    match laravel(environment, variable).filter(|value| is_shut(value)) {
+        Some(found) => {
+            let origin = environment.origin(variable);
+            let place = Place { key: origin.clone(), origin };
+            let expected = format!(
+                "a number above 0: Reverb lets {} in at 0; for no limit take it out",
+                match variable {
+                    CONNECTIONS => "nobody",
+                    _ => "no message",
+                }
+            );
+            Err(ConfigError::Value { place, found: format!("{found:?}"), expected })
+        }
+        None => Ok(()),
+    }
+}
+
+/// Whether a count lets nothing through in Reverb.
+pub(super) fn is_shut(count: &str) -> bool {
+    count.trim().parse::<i64>().is_ok_and(|count| count <= 0)
 }
 
 /// Every variable of Reverb's, those that are ignored among them.

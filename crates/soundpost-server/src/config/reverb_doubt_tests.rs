@@ -91,6 +91,20 @@ fn other_values_that_are_not_certain_stop_the_start_until_another_source_says_th
             ("MAX_CONNECTIONS", "7"),
         ),
         (
+            "'max_connections'",
+            "'max_connections' => 0,",
+            "apps.apps.0.max_connections is 0, at which Reverb lets nobody in",
+            &by_app("connections_max"),
+            ("SOUNDPOST_APPS__0__CONNECTIONS_MAX", "0"),
+        ),
+        (
+            "'max_connections'",
+            "'max_connections' => -1,",
+            "apps.apps.0.max_connections is -1, at which Reverb lets nobody in",
+            &by_app("connections_max"),
+            ("SOUNDPOST_APPS__0__ENABLED", "false"),
+        ),
+        (
             "'accept_client_events_from'",
             "'accept_client_events_from' => Who::MEMBERS,",
             "apps.apps.0.accept_client_events_from is the name Who, which is not read without PHP",

@@ -103,8 +103,6 @@ fn of_app(key: &str) -> Option<(&str, &str)> {
 
 /// What holds for an app of Reverb's where nobody wrote anything.
 fn finish(app: &mut Lines) {
-    // What a switch put there only to win over other sources.
-    app.entries.retain(|entry| entry.key != "messages_per_minute" || entry.value != Some(Value::from(0)));
     for (key, value) in reverb::defaults() {
         if !app.has(&key) {
             app.implied(&key, json(value.kind), SOURCE);

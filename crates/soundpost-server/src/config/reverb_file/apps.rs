@@ -10,11 +10,13 @@ use crate::config::{
     reverb,
 };
 
+const CONNECTIONS: &str = "max_connections";
+
 /// The file's keys of an app whose values are ours as they stand.
 const APP: &[(&str, &str)] = &[
     ("ping_interval", "ping_interval_seconds"),
     ("activity_timeout", "activity_timeout_seconds"),
-    ("max_connections", "connections_max"),
+    (CONNECTIONS, "connections_max"),
     ("max_message_size", "message_bytes_max"),
 ];
 
@@ -193,6 +195,11 @@ impl Reader<'_> {
             match self.at(app.value, &[theirs]) {
                 Ok(None) => {}
                 Ok(Some((found, line))) => match scalar(&found.plain) {
+                    // There it shuts the app, here it would open it.
+                    Some(kind) if *theirs == CONNECTIONS && reverb::is_shut(&kind.to_string()) => {
+                        let problem = format!("is {kind}, at which Reverb lets nobody in");
+                        self.doubt_app(app, &[ours, "enabled"], theirs, line, problem);
+                    }
                     Some(kind) => {
                         self.put(
                             &format!("{}.{ours}", app.table),
@@ -288,11 +295,6 @@ impl Reader<'_> {
             self.doubt_app(app, &ours, theirs, line, problem);
             return Ok(());
         }
-        let whole = Evaluated {
-            plain: Plain::Null,
-            variables: found.iter().flatten().flat_map(|(one, _)| one.variables.clone()).collect(),
-            unset: None,
-        };
         let [enabled, attempts, seconds, terminate] = found.as_slice() else { return Ok(()) };
         let dotted = |key: &str| format!("{}.{theirs}.{key}", app.dotted);
         let on = |one: &Option<(Evaluated, usize)>, key| match one {
@@ -303,16 +305,26 @@ impl Reader<'_> {
         let number = |one: &Option<(Evaluated, usize)>, default: i64| {
             one.as_ref().and_then(|(one, _)| scalar(&one.plain)).unwrap_or(default.into())
         };
-        let attempts = if is_on { number(attempts, 60) } else { 0_i64.into() };
-        // Reverb counts in seconds of one where the key is not there.
-        let seconds = number(seconds, 1);
-        for (ours, theirs, kind) in [
-            ("messages_per_minute", "enabled", 0_i64.into()),
-            ("messages_per_window", "max_attempts", attempts),
-            ("messages_window_seconds", "decay_seconds", seconds),
-            ("terminate_on_limit", "terminate_on_limit", ends.into()),
+        let (max, says_max) = match is_on {
+            true => (number(attempts, 60), (attempts, "max_attempts")),
+            false => (0_i64.into(), (enabled, "enabled")),
+        };
+        if is_on && reverb::is_shut(&max.to_string()) {
+            let line = attempts.as_ref().map_or(app.value.line, |(_, line)| *line);
+            let problem = format!("is {max}, at which Reverb lets no message in");
+            self.doubt_app(app, &ours, &format!("{theirs}.max_attempts"), line, problem);
+            return Ok(());
+        }
+        let by_variables = found.iter().flatten().any(|(one, _)| !one.variables.is_empty());
+        for (ours, (one, theirs), kind) in [
+            ("messages_per_window", says_max, max),
+            // Reverb counts in seconds of one where the key is not there.
+            ("messages_window_seconds", (seconds, "decay_seconds"), number(seconds, 1)),
+            ("terminate_on_limit", (terminate, "terminate_on_limit"), ends.into()),
         ] {
-            self.put(&format!("{}.{ours}", app.table), &dotted(theirs), &whole, kind);
+            let origin = one.as_ref().map(|(one, _)| self.origin(one, &dotted(theirs)));
+            let flat = if by_variables { &mut self.said.variables } else { &mut self.said.own };
+            put(flat, &format!("{}.{ours}", app.table), origin.as_deref().unwrap_or(reverb::DEFAULT), kind);
         }
         Ok(())
     }
