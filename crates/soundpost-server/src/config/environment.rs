@@ -14,8 +14,9 @@ use super::{
     layers::{Flat, put},
 };
 
-/// `SOUNDPOST_` variables that are not keys of the file.
-const NOT_KEYS: &[&str] = &["SOUNDPOST_LOG"];
+/// `SOUNDPOST_` variables that are not keys of the file: what to log, and, of a build, its commit, which stays behind in
+/// images and pipelines.
+const NOT_KEYS: &[&str] = &["SOUNDPOST_LOG", "SOUNDPOST_COMMIT"];
 
 /// Variables by name; a variable of the process beats the one of the `.env`.
 #[derive(Debug, Default)]

@@ -309,6 +309,7 @@ fn what_the_service_environment_injects_is_no_mistake() {
         ("SOUNDPOST_PORT", "tcp://10.0.0.1:8080"),
         ("SOUNDPOST_PORT_8080_TCP_ADDR", "10.0.0.1"),
         ("SOUNDPOST_LOG", "debug"),
+        ("SOUNDPOST_COMMIT", "1a2b3c4"),
         ("SOKETI_PORT", "tcp://10.0.0.2:6001"),
         ("SOKETI_SERVICE_HOST", "10.0.0.2"),
     ];
