@@ -1,16 +1,17 @@
 //! What `soundpost check` advises beside what every start says: things that work, and that somebody may regret.
 
-use std::{fs, path::Path};
+use std::{collections::BTreeSet, fs, path::Path};
 
 use serde_json::{Value, json};
 
-use super::{Note, Read, effective, report::Section};
+use super::{Note, Read, ServerSettings, effective, report::Section};
+use crate::proxy::Proxies;
 
 /// The notes, those of the node first.
 pub(super) fn notes(read: &Read, sections: &[Section], dir: &Path) -> Vec<Note> {
     let mut notes = sources(read, dir);
-    notes.extend(files(read, sections, dir));
-    notes.extend(node(read, sections));
+    notes.extend(files(read));
+    notes.extend(node(read));
     if !read.settings.development_app {
         notes.extend(sections.iter().filter(|s| s.name().starts_with("apps.")).flat_map(app));
     }
@@ -35,20 +36,22 @@ fn sources(read: &Read, dir: &Path) -> Vec<Note> {
 }
 
 /// Files that hold secrets and that everybody on this machine may read.
-fn files(read: &Read, sections: &[Section], dir: &Path) -> Vec<Note> {
-    let tls_key = value(sections, "server", "tls.key").and_then(Value::as_str);
+fn files(read: &Read) -> Vec<Note> {
     let has_secret = |path: &&Path| fs::read_to_string(path).is_ok_and(|text| text.lines().any(sets_secret));
     let with_secrets =
         [read.file.as_deref(), read.environment.file()].into_iter().flatten().filter(has_secret);
-    let key = tls_key.map(|path| dir.join(path));
-    let all = with_secrets.map(Path::to_owned).chain(key).filter(|path| is_open_to_all(path));
-    all.map(|path| {
-        let path = path.display();
-        Note::warning(format!(
-            "{path} holds secrets and everybody on this machine may read it: chmod o-rwx {path}"
-        ))
-    })
-    .collect()
+    let keys = read.settings.server.tls.iter().map(|pair| pair.key.as_path());
+    let all = with_secrets.chain(keys).filter(|path| is_open_to_all(path));
+    // One file may hold several keys.
+    all.collect::<BTreeSet<_>>()
+        .into_iter()
+        .map(|path| {
+            let path = path.display();
+            Note::warning(format!(
+                "{path} holds secrets and everybody on this machine may read it: chmod o-rwx {path}"
+            ))
+        })
+        .collect()
 }
 
 /// Whether a line of TOML or of a `.env` gives a secret a value: an app's `secret`, `REVERB_APP_SECRET`, `passphrase`.
@@ -64,7 +67,7 @@ fn is_open_to_all(path: &Path) -> bool {
     fs::metadata(path).is_ok_and(|metadata| metadata.permissions().mode() & 0o004 != 0)
 }
 
-fn node(read: &Read, sections: &[Section]) -> Vec<Note> {
+fn node(read: &Read) -> Vec<Note> {
     let mut notes = Vec::new();
     let server = &read.settings.server;
     if !server.admin.host.is_loopback() {
@@ -80,7 +83,7 @@ fn node(read: &Read, sections: &[Section]) -> Vec<Note> {
              (LimitNOFILE, ulimit -n)"
         )));
     }
-    if read.settings.apps.iter().any(|app| app.tls_only) && !has_tls(sections) {
+    if read.settings.apps.iter().any(|app| app.tls_only) && !has_tls(server) {
         notes.push(Note::warning(
             "an app is tls_only, but no connection can be seen to use TLS: nobody can connect",
         ));
@@ -88,12 +91,9 @@ fn node(read: &Read, sections: &[Section]) -> Vec<Note> {
     notes
 }
 
-/// Whether TLS ends here, or a trusted proxy may say that it ended there.
-fn has_tls(sections: &[Section]) -> bool {
-    ["tls.certificate", "tls.certificates", "trusted_proxies", "proxy_protocol"].iter().any(|key| {
-        let value = value(sections, "server", key);
-        value.is_some_and(|value| *value != json!([]) && *value != json!(false))
-    })
+/// Whether TLS ends here, or a proxy that is believed may say that it ended there; who connects by a Unix socket is.
+fn has_tls(server: &ServerSettings) -> bool {
+    !server.tls.is_empty() || server.unix.is_some() || server.proxies != Proxies::default()
 }
 
 fn app(section: &Section) -> Vec<Note> {
@@ -113,8 +113,4 @@ fn app(section: &Section) -> Vec<Note> {
         )));
     }
     notes
-}
-
-fn value<'a>(sections: &'a [Section], table: &str, key: &str) -> Option<&'a Value> {
-    sections.iter().find(|section| section.name() == table)?.value(key)
 }

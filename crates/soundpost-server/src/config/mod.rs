@@ -182,9 +182,9 @@ impl Read {
         if settles_scaling {
             sources.uncertain.retain(|open| !open.keys.iter().any(|key| key == reverb_file::SCALING));
         }
-        let layered = layers::layer(sources)?;
+        let mut layered = layers::layer(sources)?;
         let mut settings = Settings::try_from(&layered)?;
-        settings.find_certificates(&environment, dir, files);
+        settings.find_certificates(&mut layered, &environment, dir, files);
         settings.log.filter =
             environment.value("SOUNDPOST_LOG").filter(|text| !text.is_empty()).map(str::to_owned);
         settings.log.colours = environment.value("NO_COLOR").is_none_or(str::is_empty);

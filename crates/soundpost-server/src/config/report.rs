@@ -18,6 +18,8 @@ use super::{
 
 /// Characters that values take, so that a longer one moves only its own line.
 const VALUE_WIDTH: usize = 22;
+/// Before a line without a value.
+const MARK: &str = "# ";
 /// The list of tables within the server's.
 const CERTIFICATES: &str = "server.tls.certificates";
 
@@ -86,11 +88,13 @@ impl Report {
                 Some((list, _)) => writeln!(text, "[[{list}]]")?,
                 None => writeln!(text, "[{}]", section.name)?,
             }
-            let width = section.rows.iter().map(|row| row.key.len()).max().unwrap_or(0);
+            let mark_width = |row: &Row| if row.value.is_some() { 0 } else { MARK.len() };
+            let width = section.rows.iter().map(|row| row.key.len() + mark_width(row)).max().unwrap_or(0);
             for Row { key, value, origin } in &section.rows {
                 let value = value.as_ref().map(toml);
                 // A line without a value is a comment, so that the whole can be read as TOML.
-                let (mark, key_width) = if value.is_some() { ("", width) } else { ("# ", width - 2) };
+                let (mark, key_width) =
+                    if value.is_some() { ("", width) } else { (MARK, width - MARK.len()) };
                 let value = value.as_deref().unwrap_or("none");
                 let origin = origin.as_deref().unwrap_or("default");
                 writeln!(text, "{mark}{key:<key_width$} = {value:<VALUE_WIDTH$} # {origin}")?;
@@ -144,8 +148,11 @@ impl Section {
 fn sections(read: &Read) -> Vec<Section> {
     let Layered { origins, values, apps, .. } = &read.layered;
     let known = keys::known();
+    let certificates = values.indices(CERTIFICATES);
     let mut sections: Vec<Section> = Vec::new();
-    for key in known.iter().filter(|key| !key.starts_with("apps.")) {
+    // Each pair of the list is a table of its own; without any, their keys stand with the server's.
+    let is_listed = |key: &str| !certificates.is_empty() && key.starts_with(CERTIFICATES);
+    for key in known.iter().filter(|key| !key.starts_with("apps.") && !is_listed(key)) {
         let Some((table, field)) = key.split_once('.') else { continue };
         let row = row(read, field, key, values, origins);
         match sections.last_mut().filter(|section| section.name == table) {
@@ -153,7 +160,7 @@ fn sections(read: &Read) -> Vec<Section> {
             None => sections.push(Section { name: table.to_owned(), rows: vec![row] }),
         }
     }
-    for index in values.indices(CERTIFICATES) {
+    for index in certificates {
         let name = format!("{CERTIFICATES}.{index}");
         let fields = known.iter().filter_map(|key| key.strip_prefix(CERTIFICATES)?.strip_prefix('.'));
         let rows =

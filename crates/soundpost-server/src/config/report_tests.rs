@@ -198,3 +198,71 @@ fn it_says_which_env_file_counts() {
         assert_eq!(report.warnings(), 0, "{text}");
     }
 }
+
+#[test]
+fn every_pair_of_certificates_is_shown_and_whoever_may_read_its_key_is_named() {
+    let file = "[server]\ntls.certificate = \"a.pem\"\ntls.key = \"a.key\"\n\
+                [[server.tls.certificates]]\ncertificate = \"b.pem\"\n\
+                [[server.tls.certificates]]\ncertificate = \"c.pem\"\nkey = \"c.key\"\npassphrase = \"hush\"\n";
+    let file = format!("{file}{APP}tls_only = true\n");
+    let files = [("soundpost.toml", &*file), ("a.key", ""), ("b.pem", ""), ("c.key", "")];
+    let dir = Dir::new(&files);
+    for (name, mode) in [("soundpost.toml", 0o600), ("a.key", 0o600), ("b.pem", 0o644), ("c.key", 0o604)] {
+        fs::set_permissions(dir.0.join(name), fs::Permissions::from_mode(mode)).unwrap();
+    }
+    let report = load(&Flags::default(), &[], &dir);
+    let text = report.text().replace(&format!("{}/", dir.0.display()), "");
+    for expected in [
+        "\ntls.certificate                    = \"a.pem\"                # soundpost.toml\n",
+        "\n[[server.tls.certificates]]\n\
+         certificate  = \"b.pem\"                # soundpost.toml\n\
+         key          = \"b.pem\"                # default\n\
+         # passphrase = none                   # default\n",
+        "\n[[server.tls.certificates]]\n\
+         certificate = \"c.pem\"                # soundpost.toml\n\
+         key         = \"c.key\"                # soundpost.toml\n\
+         passphrase  = \"(hidden)\"             # soundpost.toml\n",
+    ] {
+        assert!(text.contains(expected), "{text}");
+    }
+    assert!(!text.contains("hush") && !text.contains("tls.certificates.certificate"), "{text}");
+    let open = warnings(&report);
+    assert!(
+        open.len() == 2 && open[0].contains("b.pem holds") && open[1].contains("c.key holds"),
+        "{open:?}"
+    );
+}
+
+#[test]
+fn a_certificate_of_herds_is_shown_with_the_name_it_was_found_for() {
+    let valet = ".config/valet/Certificates/app.test";
+    let (certificate, key) = (format!("{valet}.crt"), format!("{valet}.key"));
+    let toml = format!("{APP}tls_only = true\n");
+    let dir = Dir::new(&[("soundpost.toml", &toml), (&certificate, ""), (&key, "")]);
+    for file in ["soundpost.toml", &key] {
+        fs::set_permissions(dir.0.join(file), fs::Permissions::from_mode(0o600)).unwrap();
+    }
+    let home = ("HOME", dir.0.to_str().unwrap());
+    let report = load(&Flags::default(), &[home, ("SOUNDPOST_SERVER__HOSTNAME", "app.test")], &dir);
+    for (key, end) in [("tls.certificate", "crt"), ("tls.key", "key")] {
+        let shown = line(&report, key);
+        let expected = format!("/{valet}.{end}\" # made by Herd or Valet for app.test");
+        assert!(shown.ends_with(&expected), "{shown}");
+    }
+    assert_eq!(warnings(&report), Vec::<String>::new());
+}
+
+#[test]
+fn an_app_for_tls_alone_is_within_reach_by_tls_and_by_whoever_is_believed() {
+    for (line, reached) in [
+        ("", false),
+        ("unix_socket = \"/s\"", true),
+        ("trusted_proxies = [\"10.0.0.1\"]", true),
+        ("tls.certificate = \"a.pem\"", true),
+        ("tls.certificates = [{ certificate = \"a.pem\" }]", true),
+    ] {
+        let file = format!("[server]\n{line}\n{APP}tls_only = true\n");
+        let report = report(&Flags::default(), &[], &[("soundpost.toml", &file)]);
+        assert_eq!(warnings(&report).is_empty(), reached, "{line}: {:?}", warnings(&report));
+    }
+}

@@ -45,7 +45,13 @@ fn pair(
     };
     let certificate = path(table, "certificate", certificate)?;
     // As in PHP's `local_cert`, one file may hold both.
-    let key = key.as_ref().map(|key| path(table, "key", key)).transpose()?;
+    let key = match key {
+        Some(key) => path(table, "key", key)?,
+        None => {
+            table.note("key", certificate.display().to_string());
+            certificate.clone()
+        }
+    };
     let passphrase = passphrase.as_ref().map(|passphrase| match table.text("passphrase", &passphrase.0) {
         Ok(text) => Ok(Passphrase::new(&text)),
         Err(_) => Err(ConfigError::Secret {
@@ -53,12 +59,7 @@ fn pair(
             problem: "is not text; write it in quotes",
         }),
     });
-    Ok(Pair {
-        table: table.name.to_owned(),
-        key: key.unwrap_or_else(|| certificate.clone()),
-        certificate,
-        passphrase: passphrase.transpose()?,
-    })
+    Ok(Pair { table: table.name.to_owned(), key, certificate, passphrase: passphrase.transpose()? })
 }
 
 fn path(table: Table<'_>, key: &str, written: &Scalar) -> Result<PathBuf, ConfigError> {
@@ -76,7 +77,14 @@ fn path(table: Table<'_>, key: &str, written: &Scalar) -> Result<PathBuf, Config
 impl Settings {
     /// Makes paths those of the working directory `dir`; without any, looks for a certificate of the host name where
     /// Herd and Valet put theirs, as Reverb does for `--hostname` and `REVERB_HOST` alike.
-    pub(super) fn find_certificates(&mut self, environment: &Environment, dir: &Path, files: &mut Files) {
+    /// What is found is noted in `layered` as if it were written.
+    pub(super) fn find_certificates(
+        &mut self,
+        layered: &mut Layered,
+        environment: &Environment,
+        dir: &Path,
+        files: &mut Files,
+    ) {
         for pair in &mut self.server.tls {
             pair.certificate = dir.join(&pair.certificate);
             pair.key = dir.join(&pair.key);
@@ -90,8 +98,12 @@ impl Settings {
         if let Some(pair) = found(hostname, homes) {
             let path = pair.certificate.display();
             self.notes.push(Note::info(format!("TLS is on with the certificate for {hostname}: {path}")));
-            files.note(&pair.certificate);
-            files.note(&pair.key);
+            for (key, path) in [("certificate", &pair.certificate), ("key", &pair.key)] {
+                files.note(path);
+                let key = format!("server.tls.{key}");
+                layered.values.note(&key, path.display().to_string().into());
+                layered.origins.insert(key, format!("made by Herd or Valet for {hostname}"));
+            }
             self.server.tls.push(pair);
         }
     }
