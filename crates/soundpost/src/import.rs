@@ -82,7 +82,7 @@ fn write(output: &Path, force: bool, text: &str) -> Result<(), Box<dyn Error>> {
 
 /// What to know of the result, for stderr.
 fn summary(imported: &Imported, output: Option<&Path>) -> String {
-    let Imported { source, apps, problem, .. } = imported;
+    let Imported { source, apps, left_out, problem, .. } = imported;
     let mut text = match output {
         Some(output) => {
             let output = output.display();
@@ -93,6 +93,11 @@ fn summary(imported: &Imported, output: Option<&Path>) -> String {
         }
         None => format!("soundpost: imported from {source}, apps: {apps}; the secrets are in the text\n"),
     };
+    if *left_out > 0 {
+        text.push_str(&format!(
+            "soundpost: apps that are comments: {left_out}; what each lacks stands above it\n"
+        ));
+    }
     if let Some(problem) = problem {
         text.push_str(&format!("soundpost: it does not start as it is: {problem}\n"));
     }

@@ -39,6 +39,8 @@ pub struct Imported {
     pub source: &'static str,
     /// How many apps it serves; those that are comments do not count.
     pub apps: usize,
+    /// How many apps are comments, each with what it lacks.
+    pub left_out: usize,
     /// Why the server does not start with it as it is, in one line.
     pub problem: Option<String>,
 }

@@ -38,7 +38,7 @@ pub(super) fn render(draft: &Draft, name: &str) -> Imported {
     }
     let imported = |refused: &Refused, text, problem| {
         let apps = draft.apps.len().saturating_sub(refused.apps.len());
-        Imported { text, source: draft.source, apps, problem }
+        Imported { text, source: draft.source, apps, left_out: refused.apps.len(), problem }
     };
     for _ in 0..REFUSALS_MAX {
         let text = text(draft, name, &refused);

@@ -50,7 +50,8 @@ pub(super) fn from_php(
 ) -> Result<Draft, ImportError> {
     let file = php::parse(text)
         .map_err(|error| ImportError::Syntax(format!("{name}:{}: {}", error.line, error.problem)))?;
-    if ["servers", "apps"].iter().any(|key| file.get(key) == Lookup::Absent) {
+    // What is not there Laravel takes out of Reverb's own file, as the server does.
+    if ["servers", "apps"].iter().all(|key| !is_reverbs(&file, key)) {
         return Err(ImportError::Unknown { name: name.to_owned() });
     }
     let mut draft = Draft { source: SOURCE, ..Draft::default() };
@@ -94,6 +95,19 @@ pub(super) fn from_php(
          --env-only",
     );
     Ok(draft)
+}
+
+/// Whether the file has Reverb's servers or Reverb's apps: other files of Laravel's may have something else by that name.
+fn is_reverbs(file: &php::Value, key: &str) -> bool {
+    let within = match key {
+        "servers" => &["reverb"][..],
+        _ => &["provider", "apps"],
+    };
+    match file.get(key) {
+        Lookup::Found(table) => within.iter().any(|key| table.get(key) != Lookup::Absent),
+        Lookup::Absent => false,
+        Lookup::Unreadable(_) => true,
+    }
 }
 
 /// `apps.reverb_00001.key` is `key` of `apps.reverb_00001`.

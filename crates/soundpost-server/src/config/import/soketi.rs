@@ -194,10 +194,21 @@ fn app(tree: &mut Tree, index: usize) -> Lines {
     let enabled = take(&["enable_client_messages"], None);
     let rate = take(&["max_client_events_per_second", "max_client_events_per_sec"], None);
     // At 0 it lets nothing through; here that is no limit.
-    let is_shut = rate.as_ref().is_some_and(|rate| convert::number(&rate.value) == Ok(0.0));
-    let enabled = enabled.filter(|_| !is_shut);
+    let shut = |rate: &Option<Found>| {
+        rate.as_ref().filter(|rate| convert::number(&rate.value) == Ok(0.0)).map(|rate| rate.from.clone())
+    };
+    let no_client_events = shut(&rate).filter(|_| enabled.is_some());
+    let enabled = enabled.filter(|_| no_client_events.is_none());
     let has_client_events = shared::client_events(&mut app, enabled, rate, SOURCE);
+    if let Some(from) = no_client_events {
+        app.noted("client_events", "none", &format!("from {from}, which is 0"));
+    }
     let events = take(&["max_backend_events_per_second", "max_backend_events_per_sec"], None);
+    if let Some(from) = shut(&events) {
+        app.remark(format!(
+            "{from} is 0, which lets no event through in soketi; enabled = false shuts the app"
+        ));
+    }
     let reads = take(&["max_read_requests_per_second", "max_read_req_per_sec"], None);
     shared::requests(&mut app, events, reads);
     let kilobytes = take(&["max_event_payload_in_kb"], Some("event_limits.max_payload_in_kb"));

@@ -214,6 +214,7 @@ fn reverbs_php_becomes_the_same_server_with_the_variables_of_its_env() {
 fn what_only_php_knows_is_left_to_the_person_and_opens_nothing() {
     let imported = import("config/reverb.php", PHP, Some(REVERB)).unwrap();
     line(&imported, "# This app is not served: fill in allowed_origins, then take away the # of its lines");
+    assert_eq!((imported.apps, imported.left_out), (1, 1));
     let open = line(&imported, "# allowed_origins = \"\"");
     assert!(open.contains("apps.apps.1.allowed_origins is a call of config(), which is not read"), "{open}");
     assert!(imported.text.contains("# secret = \"\"") && !comments(&imported.text).contains("hush"));
@@ -226,11 +227,41 @@ fn what_only_php_knows_is_left_to_the_person_and_opens_nothing() {
     );
     for (php, expected) in [
         ("<?php return ['cors' => []];", "is none of the configurations"),
+        ("<?php return ['apps' => ['web' => 1], 'servers' => []];", "is none of the configurations"),
         ("<?php echo 'hush';", "file:1: a statement other than return"),
     ] {
         let error = import("file", php, None).unwrap_err().to_string();
         assert!(error.contains(expected) && !error.contains("hush"), "{error}");
     }
+}
+
+#[test]
+fn without_servers_or_apps_a_file_of_reverbs_has_those_of_the_stock_one() {
+    let app = "['app_id' => '1', 'key' => 'k', 'secret' => 'hush', 'allowed_origins' => ['a.test']]";
+    let apps = format!("<?php return ['apps' => ['provider' => 'config', 'apps' => [{app}]]];");
+    let servers = "<?php return ['servers' => ['reverb' => ['path' => 'ws']]];";
+    for (php, id, port, path) in [(apps.as_str(), "1", 6001, ""), (servers, "9", 8080, "/ws")] {
+        let variables =
+            "REVERB_APP_ID=9\nREVERB_APP_KEY=k9\nREVERB_APP_SECRET=hush\nREVERB_SERVER_PORT=6001\n";
+        let imported = import("config/reverb.php", php, Some(variables)).unwrap();
+        let Settings { server, apps, .. } = tried(&imported.text).unwrap();
+        assert_eq!((apps.len(), apps[0].id.as_str()), (1, id), "{}", imported.text);
+        assert_eq!((server.port, server.path.as_str()), (port, path), "{}", imported.text);
+    }
+}
+
+#[test]
+fn a_rate_of_soketis_that_lets_nothing_through_is_no_open_door() {
+    let text = "SOKETI_DEFAULT_APP_ID=a\nSOKETI_DEFAULT_APP_ENABLE_CLIENT_MESSAGES=true\n\
+                SOKETI_DEFAULT_APP_MAX_CLIENT_EVENTS_PER_SEC=0\nSOKETI_DEFAULT_APP_MAX_BACKEND_EVENTS_PER_SEC=0\n";
+    let imported = imported(".env", text);
+    let shut = line(&imported, "client_events =");
+    assert_eq!(
+        shut,
+        "client_events = \"none\" # from SOKETI_DEFAULT_APP_MAX_CLIENT_EVENTS_PER_SEC, which is 0"
+    );
+    let remark = "# - SOKETI_DEFAULT_APP_MAX_BACKEND_EVENTS_PER_SEC is 0, which lets no event through";
+    assert!(line(&imported, remark).ends_with("enabled = false shuts the app"));
 }
 
 /// What `import` writes serves the apps that the server would have served with the variables themselves.
