@@ -8,7 +8,7 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use soundpost_server::config::{self, IMPORT_BYTES_MAX, Imported};
+use soundpost_server::config::{self, BYTES_MAX, Imported};
 
 use crate::arguments::ImportFlags;
 
@@ -18,19 +18,11 @@ const MODE: u32 = 0o600;
 /// Imports as the flags say. Errors: a file cannot be read or written, or is there already; nothing known is in it.
 pub(crate) fn import(flags: &ImportFlags) -> Result<(), Box<dyn Error>> {
     let is_stdin = flags.file == Path::new("-");
-    let (name, text) = if is_stdin {
-        (
-            "standard input".to_owned(),
-            read(io::stdin().lock()).map_err(|error| cannot("read standard input", &error))?,
-        )
-    } else {
-        let name = flags.file.display().to_string();
-        let text = File::open(&flags.file)
-            .and_then(read)
-            .map_err(|error| cannot(&format!("read {name}"), &error))?;
-        (name, text)
-    };
-    let dotenv = if is_stdin { None } else { dotenv(&flags.file) };
+    let name = if is_stdin { "standard input".to_owned() } else { flags.file.display().to_string() };
+    let bytes = if is_stdin { read(io::stdin().lock()) } else { File::open(&flags.file).and_then(read) };
+    let text =
+        config::text(bytes.map_err(|error| cannot(&format!("read {name}"), &error))?, Path::new(&name))?;
+    let dotenv = if is_stdin { None } else { dotenv(&flags.file)? };
     let imported = config::import(&name, &text, dotenv.as_deref())?;
     match &flags.output {
         None => io::stdout().lock().write_all(imported.text.as_bytes())?,
@@ -45,21 +37,27 @@ fn cannot(what: &str, error: &io::Error) -> String {
     format!("cannot {what}: {error}")
 }
 
-/// The text, up to one byte more than is taken.
-fn read(source: impl Read) -> io::Result<String> {
-    let mut text = String::new();
-    let bytes_max = u64::try_from(IMPORT_BYTES_MAX).unwrap_or(u64::MAX);
-    source.take(bytes_max.saturating_add(1)).read_to_string(&mut text)?;
-    Ok(text)
+/// The bytes, up to one more than is taken.
+fn read(source: impl Read) -> io::Result<Vec<u8>> {
+    let mut bytes = Vec::new();
+    let bytes_max = u64::try_from(BYTES_MAX).unwrap_or(u64::MAX);
+    source.take(bytes_max.saturating_add(1)).read_to_end(&mut bytes)?;
+    Ok(bytes)
 }
 
-/// The text of the `.env` that belongs to the file: beside it, or in Laravel's directory, one above `config/`.
-fn dotenv(file: &Path) -> Option<String> {
-    let directory = file.canonicalize().ok()?.parent()?.to_owned();
+/// The text of the `.env` that belongs to the file: beside it, or in Laravel's directory, one above `config/`. Errors:
+/// it is there and cannot be read, without which what it says would be left out unseen.
+fn dotenv(file: &Path) -> Result<Option<String>, Box<dyn Error>> {
+    let directory = file.canonicalize().ok().and_then(|file| Some(file.parent()?.to_owned()));
+    let Some(directory) = directory else { return Ok(None) };
     let above = directory.parent().filter(|_| directory.ends_with("config")).map(Path::to_owned);
     let candidates = [Some(directory), above].into_iter().flatten().map(|directory| directory.join(".env"));
     let is_other = |path: &PathBuf| file.canonicalize().ok().is_none_or(|file| file != *path);
-    candidates.filter(is_other).find_map(|path| File::open(path).and_then(read).ok())
+    let is_file = |path: &PathBuf| path.exists() && !path.is_dir();
+    let Some(path) = candidates.filter(is_other).find(is_file) else { return Ok(None) };
+    let bytes = File::open(&path).and_then(read);
+    let bytes = bytes.map_err(|error| cannot(&format!("read {}", path.display()), &error))?;
+    Ok(Some(config::text(bytes, &path)?))
 }
 
 /// Writes the file for its owner alone. Errors: it is there already, unless `force` is given.

@@ -3,14 +3,16 @@
 
 use std::{
     collections::BTreeMap,
-    fs, io,
+    io,
     path::{Path, PathBuf},
 };
 
 use config::Source;
 
 use super::{
-    ConfigError, Files, Note, dotenv, keys,
+    ConfigError, Files, Note, dotenv,
+    files::read_text,
+    keys,
     layers::{Flat, put},
 };
 
@@ -40,10 +42,13 @@ impl Environment {
         if !required && path.is_dir() {
             return Ok(());
         }
-        let text = match fs::read_to_string(path) {
-            Ok(text) => text,
-            Err(error) if error.kind() == io::ErrorKind::NotFound && !required => return Ok(()),
-            Err(source) => return Err(ConfigError::Read { path: path.to_owned(), source }),
+        let text = match read_text(path) {
+            Err(ConfigError::Read { source, .. })
+                if source.kind() == io::ErrorKind::NotFound && !required =>
+            {
+                return Ok(());
+            }
+            read => read?,
         };
         self.file = dotenv::parse(&text, path, &self.process)?;
         self.path = path.to_owned();

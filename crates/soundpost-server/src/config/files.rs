@@ -2,11 +2,40 @@
 
 use std::{
     collections::BTreeMap,
-    fs,
+    fs::{self, File},
+    io::Read,
     os::unix::fs::MetadataExt,
     path::{Path, PathBuf},
     time::SystemTime,
 };
+
+use super::ConfigError;
+
+/// Bytes of a file of settings that are read at most; real ones have a few thousand.
+pub const BYTES_MAX: usize = 1 << 20;
+
+/// The text of a file of settings. Errors: [`ConfigError::Read`]; [`ConfigError::Syntax`] if it is too long or no text.
+pub(super) fn read_text(path: &Path) -> Result<String, ConfigError> {
+    let unread = |source| ConfigError::Read { path: path.to_owned(), source };
+    let bytes_max = u64::try_from(BYTES_MAX).unwrap_or(u64::MAX);
+    let mut bytes = Vec::new();
+    let file = File::open(path).map_err(unread)?;
+    file.take(bytes_max.saturating_add(1)).read_to_end(&mut bytes).map_err(unread)?;
+    text(bytes, path)
+}
+
+/// The text that `bytes` of a file are. Errors: [`ConfigError::Syntax`], with the line that is no UTF-8.
+pub fn text(bytes: Vec<u8>, path: &Path) -> Result<String, ConfigError> {
+    let refuse = |line, problem| Err(ConfigError::Syntax { path: path.to_owned(), line, problem });
+    if bytes.len() > BYTES_MAX {
+        return refuse(None, format!("has more than {BYTES_MAX} bytes, so it is no configuration"));
+    }
+    String::from_utf8(bytes).or_else(|error| {
+        let before = error.as_bytes().iter().take(error.utf8_error().valid_up_to());
+        let line = before.filter(|byte| **byte == b'\n').count() + 1;
+        refuse(Some(line), "is not UTF-8 text: save the file in UTF-8".to_owned())
+    })
+}
 
 /// What tells one state of a file from another without reading it. Behind a symbolic link it is the file's, so a link
 /// that is pointed elsewhere, as Kubernetes does with a config map, is a change.
@@ -69,6 +98,28 @@ mod tests {
 
     use super::*;
     use crate::config::tests::Dir;
+
+    #[test]
+    fn what_is_no_text_or_too_long_is_refused_with_its_line() {
+        let folder = Dir::new(&[]);
+        let path = folder.0.join(".env");
+        let refused = |bytes: &[u8]| {
+            fs::write(&path, bytes).unwrap();
+            let refused = read_text(&path).map_err(|error| error.to_string());
+            refused.map_err(|text| text.replace(&format!("{}/", folder.0.display()), ""))
+        };
+        for (bytes, expected) in [
+            (&b"A=1\n"[..], Ok("A=1\n")),
+            (b"A=1\n# caf\xe9\n", Err(".env:2: is not UTF-8 text: save the file in UTF-8")),
+            (&[b'#'; BYTES_MAX + 1], Err(".env: has more than 1048576 bytes, so it is no configuration")),
+        ] {
+            assert_eq!(refused(bytes).as_deref().map_err(String::as_str), expected);
+        }
+        assert!(
+            read_text(Path::new("/dev/zero")).unwrap_err().to_string().starts_with("/dev/zero: has more")
+        );
+        assert!(read_text(&folder.0).unwrap_err().to_string().starts_with("cannot read "));
+    }
 
     #[test]
     fn every_way_to_change_a_file_is_seen() {

@@ -51,8 +51,8 @@ use std::{
 };
 
 pub use error::{ConfigError, Place};
-pub use files::Files;
-pub use import::{BYTES_MAX as IMPORT_BYTES_MAX, ImportError, Imported, import};
+pub use files::{BYTES_MAX, Files, text};
+pub use import::{ImportError, Imported, import};
 pub use report::Report;
 pub use settings::{
     AdminSettings, DEVELOPMENT_ID, DEVELOPMENT_KEY, DEVELOPMENT_SECRET, Listen, LogFormat, LogSettings, Note,

@@ -50,16 +50,37 @@ fn variables_come_from_the_env_beside_the_file() {
     let dir = Dir::new(&[("config/config.toml", toml), (".env", "APP_SECRET=hush-b1f7c90a3e5d8264\n")]);
     let printed = soundpost(&dir, &["import", "config/config.toml"], "");
     assert!(printed.stdout.contains("\nsecret = \"hush-b1f7c90a3e5d8264\""), "{}", printed.stdout);
+    fs::write(dir.0.join(".env"), "A=1\nAPP_SECRET=two words\n").unwrap();
+    let refused = soundpost(&dir, &["import", "config/config.toml"], "");
+    assert_eq!((refused.code, refused.stdout.as_str()), (1, ""));
+    assert!(refused.stderr.starts_with("soundpost: .env:2: "), "{}", refused.stderr);
+}
+
+#[test]
+fn apps_that_are_comments_are_counted() {
+    let php = "<?php return ['servers' => [], 'apps' => ['apps' => [['app_id' => '1', 'key' => 'k', 'secret' => 'hush']]]];";
+    let dir = Dir::new(&[("reverb.php", php)]);
+    let printed = soundpost(&dir, &["import", "reverb.php"], "");
+    assert!(
+        printed.stdout.contains("\n# This app is not served: fill in allowed_origins"),
+        "{}",
+        printed.stdout
+    );
+    let counted = "\nsoundpost: apps that are comments: 1; what each lacks stands above it\n";
+    assert!(printed.code == 0 && printed.stderr.ends_with(counted), "{}", printed.stderr);
 }
 
 #[test]
 fn what_cannot_be_imported_is_one_line() {
     let dir = Dir::new(&[("package.json", "{\"name\": \"x\"}"), ("binary", "\u{0}\u{1}")]);
+    fs::write(dir.0.join("latin1"), b"A=1\n# caf\xe9\n").unwrap();
     for (file, expected) in [
         ("missing", "soundpost: cannot read missing: "),
         ("package.json", "soundpost: package.json is none of the configurations that are known"),
         ("binary", "soundpost: binary is none of the configurations that are known"),
         (".", "soundpost: cannot read .: "),
+        ("latin1", "soundpost: latin1:2: is not UTF-8 text: save the file in UTF-8"),
+        ("/dev/zero", "soundpost: /dev/zero: has more than 1048576 bytes"),
     ] {
         let ended = soundpost(&dir, &["import", file], "");
         assert_eq!((ended.code, ended.stdout.as_str(), ended.stderr.lines().count()), (1, "", 1), "{file}");

@@ -24,11 +24,8 @@ use std::{collections::BTreeMap, path::Path};
 use config::{FileFormat, Source, ValueKind};
 use serde_json::Value;
 
-use super::{ConfigError, dotenv, layers};
+use super::{ConfigError, dotenv, files::BYTES_MAX, layers};
 use draft::Draft;
-
-/// Bytes of a file that is read at most; real ones have a few thousand.
-pub const BYTES_MAX: usize = 1 << 20;
 
 /// A `soundpost.toml`, and what to know of it.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -85,7 +82,7 @@ pub fn import(name: &str, text: &str, dotenv: Option<&str>) -> Result<Imported, 
     let text = text.trim_start_matches('\u{feff}');
     let start = text.trim_start();
     let draft = if start.get(..5).is_some_and(|tag| tag.eq_ignore_ascii_case("<?php")) {
-        reverb::from_php(name, text, &variables_of(dotenv))?
+        reverb::from_php(name, text, &variables_of(dotenv)?)?
     } else if start.starts_with('{') {
         from_json(name, text, dotenv)?
     } else {
@@ -103,7 +100,7 @@ fn from_json(name: &str, text: &str, dotenv: Option<&str>) -> Result<Draft, Impo
             false => Err(ImportError::Unknown { name: name.to_owned() }),
         };
     }
-    let document = parse(&with_variables(text, dotenv)).map_err(|error| {
+    let document = parse(&with_variables(text, dotenv)?).map_err(|error| {
         // Where it is, and never the text that stands there.
         ImportError::Syntax(format!("{name}:{}:{}: this is not JSON", error.line(), error.column()))
     })?;
@@ -121,7 +118,7 @@ fn from_lines(name: &str, text: &str, dotenv: Option<&str>) -> Result<Draft, Imp
     {
         return Ok(draft);
     }
-    let toml = config::File::from_str(&with_variables(text, dotenv), FileFormat::Toml).collect();
+    let toml = config::File::from_str(&with_variables(text, dotenv)?, FileFormat::Toml).collect();
     match (toml, variables) {
         (Ok(values), _) => {
             let document: Value = values.into_iter().map(|(key, value)| (key, json(value.kind))).collect();
@@ -166,16 +163,16 @@ fn from_variables(variables: &BTreeMap<String, String>) -> Option<Draft> {
     }
 }
 
-/// The variables of a `.env` that belongs to a file; one that cannot be read has none.
-fn variables_of(dotenv: Option<&str>) -> BTreeMap<String, String> {
-    let parse = |text| dotenv::parse(text, Path::new(".env"), &BTreeMap::new()).ok();
-    dotenv.and_then(parse).unwrap_or_default()
+/// The variables of the `.env` that belongs to a file, if there is one. Errors: it cannot be read.
+fn variables_of(dotenv: Option<&str>) -> Result<BTreeMap<String, String>, ImportError> {
+    let parse = |text| dotenv::parse(text, Path::new(".env"), &BTreeMap::new());
+    dotenv.map_or(Ok(BTreeMap::new()), parse).map_err(|error| ImportError::Syntax(error.to_string()))
 }
 
 /// The text with `${NAME}` and `${NAME:-default}` replaced as Sockudo does, from the `.env` alone. What is not known
 /// stays.
-fn with_variables(text: &str, dotenv: Option<&str>) -> String {
-    let variables = variables_of(dotenv);
+fn with_variables(text: &str, dotenv: Option<&str>) -> Result<String, ImportError> {
+    let variables = variables_of(dotenv)?;
     let mut parts = text.split("${");
     let mut result = parts.next().unwrap_or_default().to_owned();
     for part in parts {
@@ -191,7 +188,7 @@ fn with_variables(text: &str, dotenv: Option<&str>) -> String {
             None => result.extend(["${", part]),
         }
     }
-    result
+    Ok(result)
 }
 
 /// The config crate's value as JSON has it.

@@ -9,7 +9,7 @@ mod apps;
 
 use std::{
     collections::BTreeSet,
-    fs, io,
+    io,
     path::{Path, PathBuf},
 };
 
@@ -19,6 +19,7 @@ use super::{
     ConfigError, Files, Note, dotenv,
     environment::Environment,
     error::Place,
+    files::read_text,
     keys,
     layers::{Flat, Uncertain, put},
     php::{self, Evaluated, Key, Kind, Lookup, Plain, Unread, Value},
@@ -65,12 +66,13 @@ pub(super) fn find(folders: &[PathBuf], files: &mut Files) -> Result<Option<(Pat
     for folder in folders {
         let path = folder.join(NAME);
         files.note(&path);
-        let text = match fs::read_to_string(&path) {
-            Ok(text) => text,
-            Err(error) if matches!(error.kind(), io::ErrorKind::NotFound | io::ErrorKind::NotADirectory) => {
+        let text = match read_text(&path) {
+            Err(ConfigError::Read { source, .. })
+                if matches!(source.kind(), io::ErrorKind::NotFound | io::ErrorKind::NotADirectory) =>
+            {
                 continue;
             }
-            Err(source) => return Err(ConfigError::Read { path, source }),
+            read => read?,
         };
         return match php::parse(&text) {
             Ok(value) => Ok(Some((path, value))),
