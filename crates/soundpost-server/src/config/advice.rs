@@ -20,18 +20,23 @@ pub(super) fn notes(read: &Read, sections: &[Section], dir: &Path) -> Vec<Note> 
 
 /// Which files were read, and which were not although they are there.
 fn sources(read: &Read, dir: &Path) -> Vec<Note> {
-    let here = dir.join(".env");
     match read.environment.file() {
         Some(path) => vec![Note::info(format!("read {}", path.display()))],
         None if read.reads_laravel => {
             vec![Note::info("there is no .env in this directory")]
         }
-        None if here.is_file() => {
-            let text =
-                "the .env of this directory and REVERB_* are not read because of --config; add --env-file";
-            vec![Note::info(text)]
+        None => {
+            let is_set = |prefix: &&str| !read.environment.names(prefix).is_empty();
+            let files = [".env", "config/reverb.php"].into_iter().filter(|name| dir.join(name).is_file());
+            let variables = ["REVERB_", "SOKETI_"].into_iter().filter(is_set);
+            let unread: Vec<String> =
+                files.map(str::to_owned).chain(variables.map(|prefix| format!("{prefix}*"))).collect();
+            if unread.is_empty() {
+                return Vec::new();
+            }
+            let unread = unread.join(", ");
+            vec![Note::info(format!("not read because of --config without --env-file: {unread}"))]
         }
-        None => Vec::new(),
     }
 }
 

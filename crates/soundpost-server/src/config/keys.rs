@@ -71,7 +71,8 @@ pub(super) fn check(flat: &mut Flat) -> Result<(), ConfigError> {
         } else {
             let place = place();
             let is_variable = place.origin.starts_with("SOUNDPOST_");
-            let nearest = nearest(&plain, &known).map(|key| if is_variable { variable(&key) } else { key });
+            let nearest =
+                nearest(&plain, &known).map(|key| if is_variable { variable(&indexed(&key)) } else { key });
             return Err(ConfigError::UnknownKey { place, nearest });
         }
     }
@@ -114,10 +115,14 @@ fn nearest(key: &str, known: &[String]) -> Option<String> {
     (distance(nearest) <= 2.max(last(key).len() / 3)).then(|| nearest.clone())
 }
 
-/// The variable that sets a key: `SOUNDPOST_SERVER__PORT`, `SOUNDPOST_APPS__0__KEY`.
-fn variable(key: &str) -> String {
-    let indexed = key.replace("apps.", "apps.0.").replace("certificates.", "certificates.0.");
-    format!("SOUNDPOST_{}", indexed.replace('.', "__").to_uppercase())
+/// `apps.key` gives `apps.0.key`.
+fn indexed(key: &str) -> String {
+    key.replace("apps.", "apps.0.").replace("certificates.", "certificates.0.")
+}
+
+/// The variable that sets a key, indices included: `SOUNDPOST_SERVER__PORT`, `SOUNDPOST_APPS__0__KEY`.
+pub(super) fn variable(key: &str) -> String {
+    format!("SOUNDPOST_{}", key.replace('.', "__").to_uppercase())
 }
 
 /// The names of a struct's fields, as serde has them.

@@ -3,7 +3,6 @@
 
 use std::{
     collections::BTreeMap,
-    fs,
     path::{Path, PathBuf},
 };
 
@@ -14,7 +13,8 @@ use super::{
     ConfigError, DEVELOPMENT_ID, DEVELOPMENT_KEY, DEVELOPMENT_SECRET,
     effective::Values,
     error::Place,
-    reverb, soketi,
+    files::read_text,
+    keys, reverb, soketi,
     written::{AppFile, Scalar, Secret, SettingsFile},
 };
 
@@ -73,9 +73,7 @@ pub(super) struct LayeredApp {
 
 /// Reads a TOML file. Errors: [`ConfigError::Read`], [`ConfigError::Syntax`].
 pub(super) fn read_toml(path: &Path) -> Result<Flat, ConfigError> {
-    let text =
-        fs::read_to_string(path).map_err(|source| ConfigError::Read { path: path.to_owned(), source })?;
-    parse_toml(&text, path)
+    parse_toml(&read_text(path)?, path)
 }
 
 /// The values of a TOML file's text. Errors: [`ConfigError::Syntax`].
@@ -251,10 +249,33 @@ fn by_app(flat: Flat) -> Vec<(String, Flat)> {
 fn id_of(app: &Flat, table: &str) -> Result<String, ConfigError> {
     match app.get("id").map(|value| &value.kind) {
         Some(ValueKind::Array(_) | ValueKind::Table(_) | ValueKind::Nil) | None => {
-            let key = if is_foreign(table) { "REVERB_APP_ID".to_owned() } else { format!("{table}.id") };
-            Err(ConfigError::Missing { key, hint: String::new() })
+            let is_variable = |origin: &&str| origin.starts_with("SOUNDPOST_");
+            match app.values().find_map(Value::origin).filter(is_variable) {
+                Some(origin) => Err(ConfigError::Missing {
+                    key: format!("{table}.id"),
+                    hint: format!(
+                        ": set {} to the id of the app that {origin} is for",
+                        keys::variable(&format!("{table}.id"))
+                    ),
+                }),
+                None => Err(missing(table, "id")),
+            }
         }
         Some(id) => Ok(id.to_string()),
+    }
+}
+
+/// A key that every app needs is written nowhere.
+pub(super) fn missing(table: &str, key: &str) -> ConfigError {
+    if is_foreign(table) {
+        return ConfigError::Missing {
+            key: format!("REVERB_APP_{}", key.to_uppercase()),
+            hint: ": an app needs REVERB_APP_ID, REVERB_APP_KEY and REVERB_APP_SECRET".to_owned(),
+        };
+    }
+    ConfigError::Missing {
+        key: format!("{table}.{key}"),
+        hint: ": an app needs id, key and secret".to_owned(),
     }
 }
 

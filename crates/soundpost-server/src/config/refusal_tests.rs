@@ -53,7 +53,7 @@ fn every_refusal_is_one_line_that_names_the_key() {
 fn refusals_about_apps_and_later_features_name_the_key_and_no_secret() {
     for (text, expected) in [
         ("[server]\nport = 1\nport = 2", "soundpost.toml:3: duplicate key"),
-        ("[[apps]]", "apps.0.id is missing"),
+        ("[[apps]]", "apps.0.id is missing: an app needs id, key and secret"),
         ("[[apps]]\nid = \"a\"", "apps.0.key is missing: an app needs id, key and secret"),
         ("[[apps]]\nid = \"a\"\nkey = \"k\"", "apps.0.secret is missing: an app needs id, key and secret"),
         ("[[apps]]\nid = \"a\"\nkey = \"k\"\nsecret = \"\"", "apps.0.secret (soundpost.toml) is empty"),
@@ -109,7 +109,16 @@ fn refusals_about_variables_name_the_variable() {
             "",
             "REVERB_SCALING_ENABLED is \"maybe\"; expected true or false",
         ),
-        (REVERB[1..].to_vec(), "", "REVERB_APP_ID is missing"),
+        (
+            REVERB[1..].to_vec(),
+            "",
+            "REVERB_APP_ID is missing: an app needs REVERB_APP_ID, REVERB_APP_KEY and REVERB_APP_SECRET",
+        ),
+        (
+            vec![("SOUNDPOST_APPS__0__ALLOWED_ORIGINS", "a.test")],
+            "",
+            "apps.0.id is missing: set SOUNDPOST_APPS__0__ID to the id of the app that SOUNDPOST_APPS__0__ALLOWED_ORIGINS is for",
+        ),
         (
             with(&REVERB[..2], &[("REVERB_APP_SECRET", "")]),
             "",

@@ -180,18 +180,20 @@ fn it_says_which_env_file_counts() {
     let config = Flags { config: Some("other.toml".into()), ..Flags::default() };
     let both = Flags { env_file: Some("other.env".into()), ..config.clone() };
     let env = "REVERB_SERVER_PORT=1\n";
-    for (flags, files, expected) in [
-        (Flags::default(), &[("soundpost.toml", APP)][..], "there is no .env in this directory"),
-        (Flags::default(), &[("soundpost.toml", APP), (".env", env)], "/.env"),
+    let soketi = [("SOKETI_DEBUG", "true")];
+    for (flags, environment, files, expected) in [
+        (Flags::default(), &[][..], &[("soundpost.toml", APP)][..], "there is no .env in this directory"),
+        (Flags::default(), &[], &[("soundpost.toml", APP), (".env", env)], "/.env"),
         (
             config.clone(),
+            &soketi,
             &[("other.toml", APP), (".env", env)],
-            "are not read because of --config; add --env-file",
+            "not read because of --config without --env-file: .env, SOKETI_*",
         ),
-        (config, &[("other.toml", APP)], "/other.toml"),
-        (both, &[("other.toml", APP), (".env", env), ("other.env", env)], "/other.env"),
+        (config, &[], &[("other.toml", APP)], "/other.toml"),
+        (both, &[], &[("other.toml", APP), (".env", env), ("other.env", env)], "/other.env"),
     ] {
-        let report = report(&flags, &[], files);
+        let report = report(&flags, environment, files);
         let text = report.text();
         let last = text.lines().rfind(|line| line.starts_with("note: ")).unwrap();
         assert!(last.ends_with(expected), "{expected}: {text}");

@@ -11,7 +11,7 @@ use soundpost_protocol::app::{App, AppId, AppKey, AppSecret, ClientEvents, Limit
 use super::{
     AdminSettings, ConfigError, DEVELOPMENT_SECRET, LogFormat, LogSettings, Note, ServerSettings, Settings,
     checks::Table,
-    layers::{Layered, LayeredApp, is_foreign},
+    layers::{Layered, LayeredApp, missing},
     network, secrets,
     settings::{cores, queue_bytes_default},
     tls::tls,
@@ -194,7 +194,7 @@ fn app(written: &LayeredApp, notes: &mut Vec<Note>) -> Result<App, ConfigError> 
     let file = &written.app;
     let name = |key: &str, scalar: &Option<super::written::Scalar>| match scalar {
         Some(scalar) => Ok(table.text(key, scalar)?.into_owned()),
-        None => Err(missing(table, key)),
+        None => Err(missing(table.name, key)),
     };
     let id = name("id", &file.id)?;
     let key = name("key", &file.key)?;
@@ -236,21 +236,8 @@ fn app(written: &LayeredApp, notes: &mut Vec<Note>) -> Result<App, ConfigError> 
     Ok(app)
 }
 
-fn missing(table: Table<'_>, key: &str) -> ConfigError {
-    if is_foreign(table.name) {
-        return ConfigError::Missing {
-            key: format!("REVERB_APP_{}", key.to_uppercase()),
-            hint: ": an app needs REVERB_APP_ID, REVERB_APP_KEY and REVERB_APP_SECRET".to_owned(),
-        };
-    }
-    ConfigError::Missing {
-        key: format!("{}.{key}", table.name),
-        hint: ": an app needs id, key and secret".to_owned(),
-    }
-}
-
 fn secret(table: Table<'_>, file: &AppFile, notes: &mut Vec<Note>) -> Result<AppSecret, ConfigError> {
-    let Some(written) = &file.secret else { return Err(missing(table, "secret")) };
+    let Some(written) = &file.secret else { return Err(missing(table.name, "secret")) };
     one_secret(table, "secret", written, file, notes)
 }
 
