@@ -187,10 +187,12 @@ fn row(read: &Read, field: &str, lookup: &str, values: &Values, origins: &Origin
     Row { key: field.to_owned(), value: values.value(lookup), origin }
 }
 
-/// A value in TOML. Numbers, booleans, texts and lists of them are written in TOML as in JSON, but for one character.
+/// A value in TOML. Numbers, booleans, texts and lists of them are written in TOML as in JSON, but that control
+/// characters above ASCII are escaped as well: a terminal would follow them.
 pub(super) fn toml(value: &Value) -> String {
+    let escaped = |c: char| if c.is_control() { format!("\\u{:04X}", u32::from(c)) } else { c.to_string() };
     match value.as_array() {
         Some(values) => format!("[{}]", values.iter().map(toml).collect::<Vec<_>>().join(", ")),
-        None => value.to_string().replace('\u{7f}', "\\u007F"),
+        None => value.to_string().chars().map(escaped).collect(),
     }
 }

@@ -268,3 +268,10 @@ fn an_app_for_tls_alone_is_within_reach_by_tls_and_by_whoever_is_believed() {
         assert_eq!(warnings(&report).is_empty(), reached, "{line}: {:?}", warnings(&report));
     }
 }
+
+#[test]
+fn no_value_says_anything_to_a_terminal() {
+    let file = format!("server.hostname = \"a\\u001B[2J\\u007F\\u009B\"\n{APP}");
+    let report = report(&Flags::default(), &[], &[("soundpost.toml", &file)]);
+    assert!(line(&report, "hostname").starts_with("\"a\\u001b[2J\\u007F\\u009B\" # "), "{}", report.text());
+}
