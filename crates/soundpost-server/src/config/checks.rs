@@ -1,6 +1,6 @@
 //! One written value each: is it of the right kind and in its range.
 
-use std::{borrow::Cow, net::IpAddr, ops::RangeInclusive, time::Duration};
+use std::{borrow::Cow, net::IpAddr, num::NonZeroU32, ops::RangeInclusive, time::Duration};
 
 use super::{
     ConfigError,
@@ -90,6 +90,16 @@ impl Table<'_> {
                 &format!("a whole number from {} to {}", range.start(), range.end()),
             ),
         }
+    }
+
+    /// A count whose 0 means no limit.
+    pub(super) fn count(
+        &self,
+        key: &str,
+        written: Option<&Scalar>,
+        default: Option<NonZeroU32>,
+    ) -> Result<Option<NonZeroU32>, ConfigError> {
+        self.whole(key, written, default.map_or(0, NonZeroU32::get), 0..=u32::MAX).map(NonZeroU32::new)
     }
 
     /// A whole number of bytes or characters.

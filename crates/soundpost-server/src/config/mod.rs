@@ -5,6 +5,7 @@
 //! Every key stands in `docs/configuration.md`. Knows nothing of sockets: whether a port is free is seen by binding it.
 
 mod advice;
+mod apps;
 mod checks;
 mod dotenv;
 mod effective;
