@@ -11,6 +11,7 @@ mod serve;
 
 use std::{
     env,
+    ffi::OsString,
     io::{self, IsTerminal, Write},
     path::PathBuf,
     process::ExitCode,
@@ -48,10 +49,7 @@ fn main() -> ExitCode {
 }
 
 fn run(arguments: &Arguments) -> Result<ExitCode, Box<dyn std::error::Error>> {
-    // What is not Unicode cannot be one of ours.
-    let environment = env::vars_os()
-        .filter_map(|(name, value)| Some((name.into_string().ok()?, value.into_string().ok()?)))
-        .collect();
+    let environment = texts(env::vars_os())?;
     let invocation = Invocation { flags: arguments.flags(), environment, dir: PathBuf::new() };
     match &arguments.command {
         Some(Command::Check(check)) => {
@@ -74,6 +72,20 @@ fn run(arguments: &Arguments) -> Result<ExitCode, Box<dyn std::error::Error>> {
         }
     }
     Ok(ExitCode::SUCCESS)
+}
+
+/// The variables that are text. Errors: one of ours is not, and without it another source would count unseen.
+fn texts(variables: impl Iterator<Item = (OsString, OsString)>) -> Result<Vec<(String, String)>, String> {
+    let is_ours = |name: &str| ["SOUNDPOST_", "REVERB_", "SOKETI_"].iter().any(|ours| name.starts_with(ours));
+    let text = |(name, value): (OsString, OsString)| {
+        let name = name.into_string().ok()?;
+        match value.into_string() {
+            Ok(value) => Some(Ok((name, value))),
+            Err(_) if is_ours(&name) => Some(Err(format!("{name} is not UTF-8 text: set it anew"))),
+            Err(_) => None,
+        }
+    };
+    variables.filter_map(text).collect()
 }
 
 fn start(settings: Settings, invocation: Invocation, files: Files) -> Result<(), Box<dyn std::error::Error>> {
@@ -107,4 +119,20 @@ fn start(settings: Settings, invocation: Invocation, files: Files) -> Result<(),
 /// How many files this process may hold open; every connection is one.
 fn files_max() -> Option<u64> {
     rlimit::Resource::NOFILE.get_soft().ok().filter(|files| *files != rlimit::INFINITY)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::os::unix::ffi::OsStringExt;
+
+    use super::*;
+
+    #[test]
+    fn a_variable_of_ours_that_is_no_text_is_refused_and_any_other_left_out() {
+        let variable = |name: &str, value: &[u8]| (OsString::from(name), OsString::from_vec(value.to_vec()));
+        let others = [variable("LS_COLORS", b"\xff"), variable("REVERB_APP_KEY", b"k")];
+        assert_eq!(texts(others.into_iter()), Ok(vec![("REVERB_APP_KEY".to_owned(), "k".to_owned())]));
+        let refused = texts([variable("REVERB_APP_SECRET", b"hush\xff")].into_iter());
+        assert_eq!(refused, Err("REVERB_APP_SECRET is not UTF-8 text: set it anew".to_owned()));
+    }
 }
