@@ -190,6 +190,14 @@ impl Read {
             environment.value("SOUNDPOST_LOG").filter(|text| !text.is_empty()).map(str::to_owned);
         settings.log.colours = environment.value("NO_COLOR").is_none_or(str::is_empty);
         notes.append(&mut settings.notes);
+        let is_pushers = |name| environment.value(name).is_some_and(|value| !value.is_empty());
+        if settings.development_app && reads_laravel && is_pushers("PUSHER_APP_KEY") {
+            let origin = environment.origin("PUSHER_APP_KEY");
+            notes.push(Note::warning(format!(
+                "{origin} is not read: name the app by REVERB_APP_ID, REVERB_APP_KEY and REVERB_APP_SECRET, or import it \
+                 (`soundpost import .env`)"
+            )));
+        }
         settings.notes = notes;
         Ok(Self { settings, layered, environment, file, reads_laravel })
     }

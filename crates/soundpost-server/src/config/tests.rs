@@ -302,6 +302,17 @@ fn the_admin_port_is_explicit_once_it_is_written() {
 }
 
 #[test]
+fn an_app_of_pushers_that_is_not_read_is_named() {
+    let says = |environment: &[(&str, &str)]| {
+        let notes = settings(environment, &[(".env", "PUSHER_APP_KEY=k\n")]).notes;
+        notes
+            .iter()
+            .any(|note| note.text.starts_with("PUSHER_APP_KEY in ") && note.text.contains("REVERB_APP_ID"))
+    };
+    assert!(says(&[]) && !says(REVERB));
+}
+
+#[test]
 fn what_the_service_environment_injects_is_no_mistake() {
     let injected = [
         ("SOUNDPOST_SERVICE_HOST", "10.0.0.1"),
