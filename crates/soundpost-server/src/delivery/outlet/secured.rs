@@ -4,7 +4,6 @@
 
 use std::{
     io::{self, ErrorKind},
-    sync::atomic::Ordering::Relaxed,
     task::{Context, Poll, ready},
     time::Instant,
 };
@@ -87,7 +86,7 @@ impl Secured {
             .queue
             .as_ref()
             .map_or(0, |queue| queue.bytes - sealed - queue.frames.front().map_or(0, Bytes::len));
-        if behind_first > queues.all.connection_bytes_max.load(Relaxed) {
+        if behind_first > queues.all.connection_bytes_max() {
             Sent::Overflow
         } else if was_blocked {
             Sent::Behind
