@@ -150,8 +150,14 @@ pub async fn introduce(node: &Node, stream: &mut TcpStream, peer: Peer, held: &R
             None
         }
         Err(error) => {
-            warn!(proxy = peer.address.map(tracing::field::display), %error, "connection refused");
+            let proxy = peer.address.map(tracing::field::display);
             node.refused_headers.fetch_add(1, Relaxed);
+            // One proxy set up wrongly makes a line of every connection.
+            if node.header_warning.is_due() {
+                warn!(proxy, %error, "connection refused; for a minute more of these are counted only");
+            } else {
+                debug!(proxy, %error, "connection refused");
+            }
             None
         }
     }

@@ -22,6 +22,7 @@ pub mod node;
 mod process;
 pub mod proxy;
 pub mod reload;
+pub mod seldom;
 pub mod server;
 pub mod socket;
 pub mod tls;

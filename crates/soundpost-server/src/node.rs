@@ -20,6 +20,7 @@ use crate::{
     delivery::{Delivery, Queued},
     metrics::Reloads,
     proxy::Proxies,
+    seldom::Seldom,
     tls::{Mistakes, Tls},
 };
 
@@ -61,6 +62,8 @@ pub struct Node {
     pub refused_addresses: AtomicU64,
     /// Connections of trusted proxies that did not begin with a PROXY header.
     pub refused_headers: AtomicU64,
+    /// When that was last logged.
+    pub header_warning: Seldom,
     body_bytes: AtomicUsize,
     requests: AtomicUsize,
 }
@@ -87,6 +90,7 @@ impl Node {
             proxies: ArcSwap::default(),
             refused_addresses: AtomicU64::new(0),
             refused_headers: AtomicU64::new(0),
+            header_warning: Seldom::default(),
             body_bytes: AtomicUsize::new(0),
             requests: AtomicUsize::new(0),
         }

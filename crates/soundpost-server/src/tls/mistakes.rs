@@ -1,12 +1,9 @@
 //! Clients that speak TLS to a plain port or plain HTTP to one with TLS: what they are told, and what the log says.
 
-use std::{
-    sync::atomic::{AtomicU64, Ordering::Relaxed},
-    time::{SystemTime, UNIX_EPOCH},
-};
-
 use tokio::net::TcpStream;
 use tracing::warn;
+
+use crate::seldom::Seldom;
 
 /// What a TLS client begins with: a handshake record of TLS 1.x. No HTTP request begins with this byte.
 pub(crate) const TLS_HANDSHAKE: u8 = 0x16;
@@ -17,20 +14,17 @@ const NO_TLS_HERE: [u8; 7] = [21, 3, 1, 0, 2, 2, 70];
 /// A client's first flight is some two kilobytes; so much of it is read before it is answered.
 const READ_MAX: usize = 16 << 10;
 
-/// The same mistake is logged at most so often, seconds: a misconfigured page has as many visitors as it has.
-const LOG_INTERVAL_SECONDS: u64 = 60;
-
-/// When each mistake was last logged, seconds since 1970.
+/// When each mistake was last logged.
 #[derive(Debug, Default)]
 pub struct Mistakes {
-    tls_on_plain: AtomicU64,
-    plain_on_tls: AtomicU64,
+    tls_on_plain: Seldom,
+    plain_on_tls: Seldom,
 }
 
 impl Mistakes {
     /// A client spoke TLS, and this server has none.
     pub fn tls_on_plain(&self) {
-        if is_due(&self.tls_on_plain) {
+        if self.tls_on_plain.is_due() {
             warn!(
                 "a client speaks TLS, but this port does not: set server.tls, or have clients use http:// and ws:// \
                  (forceTLS: false)"
@@ -40,20 +34,13 @@ impl Mistakes {
 
     /// A client spoke plain HTTP on a port with TLS.
     pub fn plain_on_tls(&self) {
-        if is_due(&self.plain_on_tls) {
+        if self.plain_on_tls.is_due() {
             warn!(
                 "a client speaks plain HTTP, but this port speaks TLS: have clients use https:// and wss:// \
                  (forceTLS: true)"
             );
         }
     }
-}
-
-fn is_due(last: &AtomicU64) -> bool {
-    let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_secs();
-    let before = last.load(Relaxed);
-    now.saturating_sub(before) >= LOG_INTERVAL_SECONDS
-        && last.compare_exchange(before, now, Relaxed, Relaxed).is_ok()
 }
 
 /// Tells a TLS client in its own language that this port has none. Whether it hears it is its own affair.
