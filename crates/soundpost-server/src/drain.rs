@@ -1,11 +1,13 @@
 //! How a node ends: it says so, tells its clients to go elsewhere one after the other, answers what is asked, and ends.
 
 use std::{
+    future::{Future, poll_fn},
     sync::{Arc, atomic::Ordering::Relaxed},
+    task::Poll,
     time::Duration,
 };
 
-use tokio::time::{Instant, interval, sleep, sleep_until};
+use tokio::time::{Instant, sleep, sleep_until};
 use tracing::info;
 
 use crate::{node::Node, worker::Worker};
@@ -36,8 +38,10 @@ pub async fn drain(node: &Arc<Node>, workers: &[Worker], window: Duration) {
 
 /// Comes back when a worker has died, which none should.
 pub async fn worker_died(workers: &[Worker]) {
-    let mut look = interval(LOOK);
-    while !workers.iter().any(Worker::is_dead) {
-        look.tick().await;
-    }
+    let mut ends: Vec<_> = workers.iter().map(|worker| Box::pin(worker.died())).collect();
+    poll_fn(|cx| {
+        let is_over = ends.iter_mut().any(|end| end.as_mut().poll(cx).is_ready());
+        if is_over { Poll::Ready(()) } else { Poll::Pending }
+    })
+    .await;
 }

@@ -13,7 +13,6 @@ use std::{
         Arc,
         atomic::{AtomicUsize, Ordering::Relaxed},
     },
-    thread::JoinHandle,
     time::{Duration, Instant},
 };
 
@@ -59,7 +58,6 @@ enum Order {
 pub struct Worker {
     orders: mpsc::Sender<Order>,
     load: Arc<AtomicUsize>,
-    thread: JoinHandle<()>,
 }
 
 impl Worker {
@@ -67,10 +65,10 @@ impl Worker {
     pub fn start(id: WorkerId, node: Arc<Node>) -> io::Result<Self> {
         let (orders, inbound) = mpsc::channel(HANDED_OVER_MAX);
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
-        let thread = std::thread::Builder::new()
+        std::thread::Builder::new()
             .name(format!("worker-{}", id.0))
             .spawn(move || runtime.block_on(LocalSet::new().run_until(run(id, node, inbound))))?;
-        Ok(Self { orders, load: Arc::default(), thread })
+        Ok(Self { orders, load: Arc::default() })
     }
 
     /// Connections it has or is about to have.
@@ -91,9 +89,9 @@ impl Worker {
         self.orders.send(Order::Drain(window)).await.is_ok()
     }
 
-    /// Whether the thread has ended, which it never does by itself.
-    pub fn is_dead(&self) -> bool {
-        self.thread.is_finished()
+    /// Comes back once it takes no more orders, which it never stops by itself: its thread ends, however that came.
+    pub async fn died(&self) {
+        self.orders.closed().await;
     }
 }
 

@@ -15,6 +15,7 @@ use super::*;
 use crate::{
     apps::{Apps, Quota},
     delivery::{Delivery, Queued},
+    drain,
     faults::FAULT,
 };
 
@@ -135,4 +136,23 @@ fn a_panic_in_an_item_of_the_inbox_costs_that_item_alone() {
         sender.say(&format!(r#"{{"event":"{event}","channel":"news","data":1}}"#));
     }
     assert_eq!(receiver.hear(), r#"{"event":"client-after","channel":"news","data":1}"#);
+}
+
+#[test]
+fn that_a_worker_died_is_heard_without_looking() {
+    let stage = Stage::new();
+    let (orders, inbound) = mpsc::channel(1);
+    let workers = [stage.worker, Worker { orders, load: Arc::default() }];
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build().unwrap();
+    runtime.block_on(async {
+        let mut died = std::pin::pin!(drain::worker_died(&workers));
+        let while_both_live = tokio::time::timeout(Duration::from_millis(20), died.as_mut()).await;
+        assert!(while_both_live.is_err());
+        let dying = std::thread::spawn(move || {
+            let _orders = inbound;
+            panic!("as by a defect");
+        });
+        tokio::time::timeout(Duration::from_secs(10), died).await.unwrap();
+        assert!(dying.join().is_err());
+    });
 }
