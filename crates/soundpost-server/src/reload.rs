@@ -122,7 +122,11 @@ impl Reloader {
                 self.watch.follow(files.clone());
                 loaded.and_then(|(settings, fresh)| self.apply(settings, fresh, files))
             }
-            Err(_) => Err(Refusal::Fault),
+            Err(_) => {
+                // Or the same files would be read, in vain, at every look.
+                self.watch.give_up();
+                Err(Refusal::Fault)
+            }
         };
         let result = match applied {
             Ok(changes) => self.report(&changes),

@@ -53,19 +53,15 @@ pub(super) fn keys(old: &Settings, new: &Settings) -> impl Iterator<Item = &'sta
 
 /// Keeps of `settings` what needs a new start, and takes the rest from `new`.
 pub(super) fn take_live(settings: &mut Settings, new: Settings) {
-    let old = settings.server.clone();
-    let old_tls = old.tls.clone();
-    let log_format = settings.log.format;
-    *settings = new;
-    let ServerSettings { listen, unix, port, path, hostname, workers, send_buffer_bytes, admin, .. } = old;
-
-    let mut new = settings.server.clone();
-    if old_tls.is_empty() != new.tls.is_empty() {
-        new.tls = old_tls;
-    }
+    let Settings { server: old, log, .. } = std::mem::replace(settings, new);
+    let ServerSettings { listen, unix, port, path, hostname, workers, send_buffer_bytes, admin, tls, .. } =
+        old;
+    let new = settings.server.clone();
+    // Only whether TLS is spoken needs a new start.
+    let tls = if tls.is_empty() == new.tls.is_empty() { new.tls.clone() } else { tls };
     settings.server =
-        ServerSettings { listen, unix, port, path, hostname, workers, send_buffer_bytes, admin, ..new };
-    settings.log.format = log_format;
+        ServerSettings { listen, unix, port, path, hostname, workers, send_buffer_bytes, admin, tls, ..new };
+    settings.log.format = log.format;
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

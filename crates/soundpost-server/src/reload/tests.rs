@@ -223,6 +223,10 @@ fn a_file_that_is_still_being_written_is_not_read() {
     let (files, _) = stage.reloader.invocation.load();
     watch.follow(files);
     assert_eq!([watch.look(), watch.look()], [false, false]);
+    fs::write(&stage.file, "what cannot be read").unwrap();
+    assert_eq!([watch.look(), watch.look()], [false, true]);
+    watch.give_up();
+    assert_eq!([watch.look(), watch.look()], [false, false]);
     let before = fs::read(&stage.file).unwrap();
     fs::remove_file(&stage.file).unwrap();
     assert!(!watch.look());

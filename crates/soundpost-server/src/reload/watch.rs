@@ -28,6 +28,11 @@ impl Watch {
         *self = Self::new(read);
     }
 
+    /// They could not be read as they are now, and are to be left alone until they change again.
+    pub(super) fn give_up(&mut self) {
+        self.follow(self.read.now());
+    }
+
     /// Looks at the files; true if they have changed and were the same at the look before, so that nobody is still
     /// writing. Goes on saying so until they are read.
     pub(super) fn look(&mut self) -> bool {
