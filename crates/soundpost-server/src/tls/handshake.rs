@@ -2,7 +2,7 @@
 
 use std::io;
 
-use tokio::{net::TcpStream, time::timeout};
+use tokio::{net::TcpStream, sync::SemaphorePermit, task::yield_now, time::timeout};
 use tracing::debug;
 
 use super::{Handshake, Session, Tls, TlsStream, with_record};
@@ -23,7 +23,7 @@ pub enum Greeted {
 /// Shakes hands within the time that is given for it, and counts how it went. `None`: the connection is over, and the
 /// client has been told why where it could be told.
 pub async fn greet(tls: &Tls, worker: WorkerId, stream: TcpStream) -> Option<Greeted> {
-    let (greeted, outcome) = match timeout(tls.handshake_timeout, shake(tls, stream)).await {
+    let (greeted, outcome) = match timeout(tls.handshake_timeout, shake(tls, worker, stream)).await {
         Ok(Ok(Some(stream))) => {
             let outcome = Handshake::ended_well(stream.session().handshake_kind());
             (Some(Greeted::Tls(stream)), outcome)
@@ -57,7 +57,7 @@ impl From<io::Error> for Failed {
 }
 
 /// `None`: the client has gone.
-async fn shake(tls: &Tls, stream: TcpStream) -> Result<Option<Box<TlsStream>>, Failed> {
+async fn shake(tls: &Tls, worker: WorkerId, stream: TcpStream) -> Result<Option<Box<TlsStream>>, Failed> {
     let mut first = [0];
     match stream.peek(&mut first).await? {
         0 => return Ok(None),
@@ -68,6 +68,7 @@ async fn shake(tls: &Tls, stream: TcpStream) -> Result<Option<Box<TlsStream>>, F
     let (mut plain, mut answer) = (Vec::new(), Vec::new());
     loop {
         stream.readable().await?;
+        let turn = turn(tls, worker).await;
         let received = with_record(|buffer| match stream.try_read(buffer) {
             Ok(count) => {
                 let bytes = buffer.get_mut(..count).unwrap_or_default();
@@ -76,6 +77,9 @@ async fn shake(tls: &Tls, stream: TcpStream) -> Result<Option<Box<TlsStream>>, F
             Err(error) if error.kind() == io::ErrorKind::WouldBlock => None,
             Err(error) => Some(Err(error)),
         });
+        // Not a waker alone: the runtime must look for what others have sent before the next has its turn.
+        yield_now().await;
+        drop(turn);
         let Some(received) = received else { continue };
         let (count, received) = received?;
         send(&stream, &mut answer).await?;
@@ -87,6 +91,13 @@ async fn shake(tls: &Tls, stream: TcpStream) -> Result<Option<Box<TlsStream>>, F
             return Ok(Some(Box::new(TlsStream::new(stream, session, plain))));
         }
     }
+}
+
+/// Waits for the turn of a handshake, which it gives up after one step: each step may take a millisecond of its worker,
+/// and however many clients come at once, between two steps everybody else is served.
+async fn turn(tls: &Tls, worker: WorkerId) -> Option<SemaphorePermit<'_>> {
+    // An error would mean that the semaphore is closed, which nobody does.
+    tls.turns.get(worker.index())?.acquire().await.ok()
 }
 
 /// Sends everything in `bytes` and empties it.

@@ -20,6 +20,7 @@ mod tests;
 use std::{sync::Arc, time::Duration};
 
 use rustls::{ServerConfig, crypto::ring, server::NoServerSessionStorage};
+use tokio::sync::Semaphore;
 
 pub use certificates::{Certificates, Changed, Fresh, Served};
 pub use error::TlsError;
@@ -48,6 +49,8 @@ pub struct Tls {
     pub handshake_timeout: Duration,
     /// How handshakes ended.
     pub handshakes: HandshakeCounters,
+    /// Of each worker, whose handshake goes on next.
+    turns: Box<[Semaphore]>,
 }
 
 impl Tls {
@@ -70,6 +73,7 @@ impl Tls {
             certificates,
             handshake_timeout: HANDSHAKE_TIMEOUT,
             handshakes: HandshakeCounters::new(workers),
+            turns: (0..workers).map(|_| Semaphore::new(1)).collect(),
         })
     }
 }

@@ -29,4 +29,5 @@ mod subscribe;
 mod support;
 mod tls;
 mod tls_mistakes;
+mod tls_strangers;
 mod unix;

@@ -268,7 +268,10 @@ fn renewed_files_are_read_without_being_asked_and_broken_ones_are_refused() {
     let counts = server.counts();
     std::fs::write(authority.path("localhost.crt"), "half").unwrap();
     assert_eq!(server.await_count(counts), "refused");
+    assert_eq!(server.reload_again(), "refused");
     assert!(shown(&server, &authority, "renewed.test"), "the old one stays");
+    api(&server, &authority).trigger("orders", "meanwhile", "");
+    before.expect(&json!({"event": "meanwhile", "channel": "orders", "data": ""}));
     // Other files, by the settings; asked for, as by SIGHUP.
     let other = tls_lines(&authority.issue("other", &["localhost", "other.test"]));
     assert_eq!(server.reload(&other, &app_file("one", "")), "applied");
