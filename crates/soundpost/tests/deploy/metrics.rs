@@ -5,13 +5,16 @@ use std::collections::{BTreeMap, BTreeSet};
 use serde_json::{Value, json};
 use soundpost_client::{Client, Publisher};
 use soundpost_protocol::{channel::ChannelKind, close::CloseReason, connection::Refused};
-use soundpost_server::metrics::{ClientEventResult, TriggerResult};
+use soundpost_server::{
+    metrics::{ClientEventResult, TriggerResult},
+    tls::Handshake,
+};
 use yaml_rust2::YamlLoader;
 
 use crate::{
     promql::{Names, names},
     server::{Server, app, block_on, channel, client, fetch, options},
-    tools::{text, until},
+    tools::{Folder, certificate, text, until},
 };
 
 /// Labels that Prometheus gives to whatever it scrapes.
@@ -96,6 +99,23 @@ fn scrape() -> String {
     })
 }
 
+/// The same from a server that speaks TLS, which has metrics of that.
+fn scrape_with_tls() -> String {
+    let folder = Folder::new();
+    let [certificate, key] = certificate(&folder);
+    let lines = format!("[server.tls]\ncertificate = {certificate:?}\nkey = {key:?}");
+    let server = Server::start(&lines, "", |_| {});
+    fetch(server.admin, "/metrics")
+}
+
+fn all_samples() -> BTreeMap<String, BTreeSet<String>> {
+    let mut all = samples(&scrape());
+    for (name, labels) in samples(&scrape_with_tls()) {
+        all.entry(name).or_default().extend(labels);
+    }
+    all
+}
+
 /// Whether all that `names` names is in the scrape.
 fn check(query: &str, names: &Names, samples: &BTreeMap<String, BTreeSet<String>>) {
     let mut labels: BTreeSet<&str> = OF_TARGETS.into();
@@ -119,6 +139,9 @@ fn check(query: &str, names: &Names, samples: &BTreeMap<String, BTreeSet<String>
                 .chain(["request_rate", "address"])
                 .collect(),
             "result" if metric.starts_with("soundpost_reloads") => vec!["applied", "unchanged", "refused"],
+            "result" if metric.starts_with("soundpost_tls") => {
+                Handshake::ALL.iter().map(|(_, word)| *word).collect()
+            }
             "result" => TriggerResult::ALL
                 .iter()
                 .map(|(_, word)| *word)
@@ -134,7 +157,7 @@ fn check(query: &str, names: &Names, samples: &BTreeMap<String, BTreeSet<String>
 
 #[test]
 fn every_metric_and_label_that_is_watched_exists() {
-    let samples = samples(&scrape());
+    let samples = all_samples();
     let queries = [rule_queries(), dashboard_queries()].concat();
     for query in &queries {
         check(query, &names(query), &samples);
@@ -151,7 +174,7 @@ fn every_metric_and_label_that_is_watched_exists() {
 
 #[test]
 fn every_metric_that_the_operating_guide_names_exists() {
-    let samples = samples(&scrape());
+    let samples = all_samples();
     let guide = text("../docs/operating.md");
     let words = guide.split(|c: char| !(c.is_ascii_alphanumeric() || c == '_'));
     let named: BTreeSet<&str> =

@@ -9,7 +9,9 @@ use std::{
 
 use crate::{
     server::Server,
-    tools::{Folder, Running, exchange, get, handshake, path, read_until, succeed, text, until, with},
+    tools::{
+        Folder, Running, certificate, exchange, get, handshake, path, read_until, succeed, text, until, with,
+    },
 };
 
 const SITE: &str = "nginx/soundpost.conf";
@@ -38,11 +40,7 @@ fn config(folder: &Folder, sites: &str) -> std::path::PathBuf {
 
 /// The site with a certificate made for it, and its log, in the folder.
 fn site(folder: &Folder) -> String {
-    let [certificate, key] = ["certificate.pem", "key.pem"].map(|name| folder.path(name));
-    let mut openssl = Command::new("openssl");
-    openssl.args(["req", "-x509", "-nodes", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1"]);
-    openssl.args(["-subj", "/CN=ws.example.com", "-days", "2", "-keyout"]).arg(&key).arg("-out");
-    succeed(openssl.arg(&certificate));
+    let [certificate, key] = certificate(folder);
     let log = folder.path("access.log");
     let shown = |path: &Path| path.to_str().unwrap().to_owned();
     with(

@@ -49,9 +49,10 @@ impl Server {
         let from = BufReader::new(process.stdout());
         thread::spawn(move || from.lines().map_while(Result::ok).for_each(|line| add(&into, &line)));
         until("the banner", || output.lock().unwrap().contains("  workers  "));
-        let [address, admin] = ["  ws://", "admin      http://"].map(|mark| {
+        let [address, admin] = ["  websocket  ", "  admin      "].map(|mark| {
             let output = output.lock().unwrap();
-            output.split_once(mark).unwrap().1.split('/').next().unwrap().parse().unwrap()
+            let (_, url) = output.split_once(mark).unwrap();
+            url.split('/').nth(2).unwrap().parse().unwrap()
         });
         Self { process, address, admin, _folder: folder }
     }

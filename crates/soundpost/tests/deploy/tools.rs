@@ -80,6 +80,16 @@ pub(crate) fn succeed(command: &mut Command) -> String {
     text
 }
 
+/// A certificate for `ws.example.com` and its key, made in the folder.
+pub(crate) fn certificate(folder: &Folder) -> [PathBuf; 2] {
+    let [certificate, key] = ["certificate.pem", "key.pem"].map(|name| folder.path(name));
+    let mut openssl = Command::new("openssl");
+    openssl.args(["req", "-x509", "-nodes", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1"]);
+    openssl.args(["-subj", "/CN=ws.example.com", "-days", "2", "-keyout"]).arg(&key).arg("-out");
+    succeed(openssl.arg(&certificate));
+    [certificate, key]
+}
+
 fn missing(command: &Command, error: &std::io::Error) -> ! {
     panic!("{}: {error}; `cargo xtask test` installs what the tests need", command.get_program().display())
 }
