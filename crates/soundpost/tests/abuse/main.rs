@@ -27,3 +27,4 @@ mod signatures;
 mod slow;
 mod smuggling;
 mod stop;
+mod tls;

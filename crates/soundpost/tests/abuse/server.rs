@@ -75,15 +75,15 @@ impl Server {
         let placeholder = SocketAddr::from(([127, 0, 0, 1], 0));
         let mut server = Self { child, readers, output, file, address: placeholder, admin: placeholder };
         until("the banner", || server.output().contains("  workers  "));
-        server.address = server.address_behind("  ws://");
-        server.admin = server.address_behind("admin      http://");
+        server.address = server.address_behind("  websocket  ");
+        server.admin = server.address_behind("  admin      ");
         server
     }
 
     fn address_behind(&self, mark: &str) -> SocketAddr {
         let output = self.output();
-        let (_, rest) = output.split_once(mark).unwrap();
-        rest.split('/').next().unwrap().parse().unwrap()
+        let (_, url) = output.split_once(mark).unwrap();
+        url.split('/').nth(2).unwrap().parse().unwrap()
     }
 
     /// All it wrote to stdout and stderr so far.
