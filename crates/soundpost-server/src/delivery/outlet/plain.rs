@@ -95,15 +95,7 @@ impl Plain {
         let was_blocked = self.queue.is_some();
         let queue = self.queue.get_or_insert_with(|| Queue::new(queues));
         queue.push_rest(frames, written);
-        // The frame on its way does not count, however large it is: nobody is cut for the size of a roster.
-        let behind_first = queue.bytes - queue.frames.front().map_or(0, Bytes::len);
-        if behind_first > queues.all.connection_bytes_max() {
-            Sent::Overflow
-        } else if was_blocked {
-            Sent::Behind
-        } else {
-            Sent::Blocked
-        }
+        queue.sent(0, was_blocked)
     }
 
     pub(super) fn poll_flush(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {

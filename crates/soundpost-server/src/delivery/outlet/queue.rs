@@ -11,6 +11,7 @@ use std::{
 
 use bytes::Bytes;
 
+use super::Sent;
 use crate::apps::WorkerId;
 
 /// The bounds of queues, and how much waits in all of a node's together.
@@ -37,7 +38,7 @@ impl Queued {
     }
 
     /// How much may wait for one connection, behind the frame that is on its way.
-    pub(super) fn connection_bytes_max(&self) -> usize {
+    fn connection_bytes_max(&self) -> usize {
         self.connection_bytes_max.load(Relaxed)
     }
 
@@ -103,6 +104,19 @@ impl Queue {
                 self.frames.push_back(frame.slice(written..));
                 written = 0;
             }
+        }
+    }
+
+    /// What became of the frames that were queued last. The frame on its way does not count for the bound, however large it
+    /// is: nobody is cut for the size of a roster. Neither do the `sealed` bytes before it.
+    pub(super) fn sent(&self, sealed: usize, was_blocked: bool) -> Sent {
+        let behind_first = self.bytes - sealed - self.frames.front().map_or(0, Bytes::len);
+        if behind_first > self.queues.all.connection_bytes_max() {
+            Sent::Overflow
+        } else if was_blocked {
+            Sent::Behind
+        } else {
+            Sent::Blocked
         }
     }
 

@@ -61,9 +61,10 @@ impl Secured {
             self.write_record(queues, |session, record| session.seal(part, record))?;
             sealed += part.len();
         }
-        let Some(queue) = &mut self.queue else { return Ok(Sent::Whole) };
-        queue.push_rest(frames, sealed);
-        Ok(self.waiting(was_blocked, queues))
+        if let Some(queue) = &mut self.queue {
+            queue.push_rest(frames, sealed);
+        }
+        Ok(self.outcome(was_blocked))
     }
 
     pub(super) fn send_each<'a>(
@@ -73,26 +74,16 @@ impl Secured {
     ) -> io::Result<Sent> {
         let was_blocked = self.queue.is_some();
         self.queue.get_or_insert_with(|| Queue::new(queues)).push_rest(frames, 0);
-        if !was_blocked && self.flush()? {
-            return Ok(Sent::Whole);
+        if !was_blocked {
+            self.flush()?;
         }
-        Ok(self.waiting(was_blocked, queues))
+        Ok(self.outcome(was_blocked))
     }
 
-    /// How long the queue is for its bound. The first frame does not count, and neither does what is sealed.
-    fn waiting(&self, was_blocked: bool, queues: &WorkerQueues) -> Sent {
+    /// What became of what was given. Of what waits the sealed rest does not count for the bound.
+    fn outcome(&self, was_blocked: bool) -> Sent {
         let sealed = self.sealed.len() - self.sent;
-        let behind_first = self
-            .queue
-            .as_ref()
-            .map_or(0, |queue| queue.bytes - sealed - queue.frames.front().map_or(0, Bytes::len));
-        if behind_first > queues.all.connection_bytes_max() {
-            Sent::Overflow
-        } else if was_blocked {
-            Sent::Behind
-        } else {
-            Sent::Blocked
-        }
+        self.queue.as_ref().map_or(Sent::Whole, |queue| queue.sent(sealed, was_blocked))
     }
 
     pub(super) fn poll_flush(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
@@ -218,7 +209,7 @@ impl Secured {
             self.end(queues)?;
             return Err(ErrorKind::UnexpectedEof.into());
         }
-        Ok(if self.queue.is_none() { Sent::Whole } else { self.waiting(was_blocked, queues) })
+        Ok(self.outcome(was_blocked))
     }
 
     /// Says that nothing more comes, once; false while something waits for the socket.
