@@ -96,23 +96,6 @@ impl Certificates {
         if is_same { Changed::Nothing } else { Changed::Certificates }
     }
 
-    /// Reads all files again and uses them.
-    ///
-    /// Errors: those of the first pair that cannot be used; then everything stays as it was.
-    pub fn reload(&self) -> Result<Changed, TlsError> {
-        Self::read(self.0.load().pairs.clone()).map(|fresh| self.take(fresh))
-    }
-
-    /// Every file that is read, each once.
-    pub fn files(&self) -> Vec<PathBuf> {
-        let current = self.0.load();
-        let mut files: Vec<_> =
-            current.pairs.iter().flat_map(|pair| [pair.certificate.clone(), pair.key.clone()]).collect();
-        files.sort();
-        files.dedup();
-        files
-    }
-
     /// What is in use, the first pair first.
     pub fn served(&self) -> Vec<Served> {
         let current = self.0.load();

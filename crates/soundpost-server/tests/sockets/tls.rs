@@ -12,7 +12,7 @@ use socket2::{Domain, Socket, Type};
 use soundpost_protocol::{app::App, websocket::Opcode};
 use soundpost_server::{
     config::Settings,
-    tls::{Changed, Pair},
+    tls::{Certificates, Changed, Pair},
 };
 
 use crate::support::{
@@ -231,16 +231,23 @@ fn certificates_are_replaced_while_connections_go_on() {
     let mut before = connect(&server, &authority);
     before.subscribe("orders");
     let tls = server.node().tls.as_ref().unwrap();
-    assert_eq!(tls.certificates.reload().unwrap(), Changed::Nothing);
+    let pair = Pair {
+        table: "server.tls".to_owned(),
+        certificate: authority.path("localhost.crt"),
+        key: authority.path("localhost.key"),
+        passphrase: None,
+    };
+    let read_again = || Certificates::read(vec![pair.clone()]).map(|fresh| tls.certificates.take(fresh));
+    assert_eq!(read_again().unwrap(), Changed::Nothing);
     authority.issue("localhost", &["new.test"]);
     assert!(shown(&server, &authority, "localhost"), "what is in use changes on reload only");
-    assert_eq!(tls.certificates.reload().unwrap(), Changed::Certificates);
+    assert_eq!(read_again().unwrap(), Changed::Certificates);
     assert!(shown(&server, &authority, "new.test") && !shown(&server, &authority, "localhost"));
     // Half a renewal: the certificate is there, its key not yet.
     let key = std::fs::read(authority.path("localhost.key")).unwrap();
     authority.issue("localhost", &["newer.test"]);
     std::fs::write(authority.path("localhost.key"), key).unwrap();
-    let error = tls.certificates.reload().unwrap_err().to_string();
+    let error = read_again().unwrap_err().to_string();
     assert!(error.contains("does not belong to the first certificate"), "{error}");
     assert!(shown(&server, &authority, "new.test"), "the old one stays");
     let wire = authority.connect(server.address, &Offer { name: "new.test", ..Offer::default() }).unwrap();
