@@ -18,6 +18,7 @@ mod wanting;
 
 use std::{
     collections::VecDeque,
+    sync::atomic::{AtomicU64, Ordering::Relaxed},
     time::{Duration, Instant},
 };
 
@@ -117,16 +118,16 @@ pub enum Effect {
 pub struct Context<'a> {
     /// Now.
     pub now: Instant,
-    /// The last number given to a change or a request by this life, over all channels.
-    pub sequence: &'a mut u64,
+    /// The last number given to a change or a request by this node, over all channels. Of one channel's numbers the later
+    /// is always the larger, however many threads count: whoever calls holds the channel alone.
+    pub sequence: &'a AtomicU64,
     /// What is to be done.
     pub effects: &'a mut Vec<Effect>,
 }
 
 impl Context<'_> {
-    const fn next(&mut self) -> u64 {
-        *self.sequence += 1;
-        *self.sequence
+    fn next(&mut self) -> u64 {
+        self.sequence.fetch_add(1, Relaxed) + 1
     }
 }
 
@@ -260,6 +261,17 @@ impl ClusterChannel {
         self.state == State::Idle || (self.state == State::Away && !is_owed)
     }
 
+    /// Whether nothing comes of [`Self::tick`] until something else has happened.
+    pub fn is_at_rest(&self) -> bool {
+        let is_restless = self.state == State::Live && (self.settles_at.is_some() || !self.is_needed());
+        self.wants.is_empty() && !is_restless
+    }
+
+    /// Whether it hears its topic and knows all shares: what it says of the cluster is true.
+    pub fn is_live(&self) -> bool {
+        self.state == State::Live
+    }
+
     /// Who is on the channel, as far as this node knows.
     pub const fn roster(&self) -> &Roster {
         self.shares.roster()
@@ -390,8 +402,7 @@ impl ClusterChannel {
             }
             self.settles_at = None;
         }
-        let is_needed = self.is_wanted() || self.is_stored || self.count_under_way.is_some();
-        if is_needed {
+        if self.is_needed() {
             self.unneeded_since = None;
             return;
         }
@@ -400,6 +411,10 @@ impl ClusterChannel {
             self.state = State::Idle;
             cx.effects.push(Effect::Unsubscribe);
         }
+    }
+
+    fn is_needed(&self) -> bool {
+        self.is_wanted() || self.is_stored || self.count_under_way.is_some()
     }
 
     /// Whether any connection of this node is on the channel, or wants something of it.

@@ -2,7 +2,7 @@
 
 use std::{
     collections::{BTreeMap, BTreeSet, VecDeque},
-    sync::Arc,
+    sync::{Arc, atomic::AtomicU64},
     time::{Duration, Instant},
 };
 
@@ -61,7 +61,7 @@ pub(crate) struct Node {
     pub(crate) connection: u64,
     pub(crate) channel: Option<ClusterChannel>,
     pub(crate) lives: Lives,
-    pub(crate) sequence: u64,
+    pub(crate) sequence: AtomicU64,
     pub(crate) clients: BTreeMap<SocketId, Client>,
     renewed_at: u64,
     /// Earlier lives of this process, the last one's end, and the run of the store that it knows.
@@ -96,7 +96,7 @@ impl Node {
             connection: 0,
             channel: None,
             lives: Lives::default(),
-            sequence: 0,
+            sequence: AtomicU64::new(0),
             clients: BTreeMap::new(),
             renewed_at: now,
             former: Vec::new(),
@@ -126,7 +126,7 @@ impl Node {
     fn with(&mut self, base: Instant, now: u64, change: impl FnOnce(&mut ClusterChannel, &mut Context<'_>)) {
         let Some(channel) = &mut self.channel else { return };
         let mut effects = Vec::new();
-        let mut cx = Context { now: at(base, now), sequence: &mut self.sequence, effects: &mut effects };
+        let mut cx = Context { now: at(base, now), sequence: &self.sequence, effects: &mut effects };
         change(channel, &mut cx);
         self.largest_kept = self.largest_kept.max(channel.kept());
         if channel.is_idle() {
@@ -396,12 +396,8 @@ impl Node {
                 Kind::User => ClusterChannel::watched_user(self.life),
             };
             if !self.is_connected {
-                let (mut sequence, mut effects) = (0, Vec::new());
-                channel.lost(&mut Context {
-                    now: at(base, now),
-                    sequence: &mut sequence,
-                    effects: &mut effects,
-                });
+                let (sequence, mut effects) = (AtomicU64::new(0), Vec::new());
+                channel.lost(&mut Context { now: at(base, now), sequence: &sequence, effects: &mut effects });
             }
             self.channel = Some(channel);
         }

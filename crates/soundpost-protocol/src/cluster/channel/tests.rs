@@ -26,19 +26,19 @@ fn share(life: NodeId, sequence: u64, entries: Vec<Entry>) -> Share {
 struct Bench {
     channel: ClusterChannel,
     now: Instant,
-    sequence: u64,
+    sequence: AtomicU64,
 }
 
 impl Bench {
     fn new(kind: ChannelKind) -> Self {
-        Self { channel: ClusterChannel::new(OWN, kind), now: Instant::now(), sequence: 0 }
+        Self { channel: ClusterChannel::new(OWN, kind), now: Instant::now(), sequence: AtomicU64::new(0) }
     }
 
     fn act(&mut self, act: impl FnOnce(&mut ClusterChannel, &mut Context<'_>)) -> Vec<Effect> {
         let mut effects = Vec::new();
         act(
             &mut self.channel,
-            &mut Context { now: self.now, sequence: &mut self.sequence, effects: &mut effects },
+            &mut Context { now: self.now, sequence: &self.sequence, effects: &mut effects },
         );
         effects
     }
@@ -178,7 +178,7 @@ fn while_redis_is_away_everybody_is_let_in() {
     let effects = bench.act(ClusterChannel::lost);
     assert_eq!((told(&effects), entered(&effects)), (vec![(true, "b".to_owned())], vec![(2, 1)]));
     assert_eq!(entered(&bench.join(3, "c")), [(3, 1)]);
-    let ticket = bench.sequence + 1;
+    let ticket = bench.sequence.load(Relaxed) + 1;
     assert_eq!(bench.act(ClusterChannel::back), [Effect::Subscribe { ticket }]);
     let effects = bench.act(|channel, cx| channel.acknowledged(ticket, cx));
     assert!(matches!(effects[..], [Effect::Replace { count: 3, is_return: true, .. }]), "{effects:?}");
