@@ -16,6 +16,7 @@ use soundpost_protocol::{
     app::{App, AppId},
     channel::ChannelName,
     close::CloseReason,
+    presence::UserId,
     rate::Bucket,
 };
 use tokio::sync::watch;
@@ -34,6 +35,15 @@ pub struct ChannelKey {
     pub app: AppIndex,
     /// Which.
     pub name: ChannelName,
+}
+
+/// A user of one app.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct UserKey {
+    /// Whose.
+    pub app: AppIndex,
+    /// Who.
+    pub id: UserId,
 }
 
 /// Names a worker of this node.

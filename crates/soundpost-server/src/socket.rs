@@ -361,7 +361,7 @@ fn relay(hub: &mut Hub, name: ConnectionRef, channel: ChannelName, frame: Frame)
     let (Some(connection), Some(app)) = (&seat.connection, &seat.app) else { return };
     let key = ChannelKey { app: app.index, name: channel };
     let broadcast = Broadcast { key, frame, exclude: Some(connection.socket_id()), keep: None };
-    let accepted = adapter.try_publish(std::slice::from_ref(&broadcast));
+    let accepted = adapter.relay(&broadcast);
     let result = if accepted.is_ok() { ClientEventResult::Accepted } else { ClientEventResult::Unavailable };
     app.counters(worker).client_events(result).add(1);
     if accepted.is_err() {

@@ -18,7 +18,7 @@ impl Local {
         Self { hear: Box::new(hear) }
     }
 
-    pub(super) fn try_publish(&self, broadcasts: &[Broadcast]) -> Result<(), Refused> {
+    pub(super) fn deliver(&self, broadcasts: &[Broadcast]) -> Result<(), Refused> {
         (self.hear)(broadcasts)
     }
 }

@@ -2,12 +2,15 @@
 //!
 //! Knows the protocol and nothing of delivery: what an adapter hears it gives to the callback it was built with.
 
+mod cluster;
 mod local;
 
 use std::sync::Arc;
 
 use soundpost_protocol::{socket_id::SocketId, websocket::Frame};
+use tokio::sync::oneshot;
 
+pub use cluster::{Ask, Cluster, HeardEvent, Hearing, KeptFrame, Subject};
 pub use local::Local;
 
 use crate::{apps::ChannelKey, cache::Cache};
@@ -34,12 +37,44 @@ pub struct Keep {
     pub cache: Arc<Cache>,
 }
 
+/// What the HTTP API asks about a channel.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct ChannelCounts {
+    /// Connections on the channel.
+    pub subscriptions: u32,
+    /// Distinct users, on presence channels.
+    pub users: Option<u32>,
+}
+
 /// Why events were not taken.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum Refused {
     /// A queue on the way is full. Events before the one that found it full may have been delivered.
     #[error("a queue is full")]
     Full,
+    /// The store that carries events to all nodes is away. None was delivered.
+    #[error("redis is away")]
+    Away,
+    /// The store took them, perhaps, but did not say so in time. They may be delivered.
+    #[error("redis did not answer in time")]
+    Unconfirmed,
+}
+
+/// What becomes of published events, once the store that carries them says so. Ends within a second.
+#[derive(Debug)]
+pub struct Receipt(oneshot::Receiver<Result<(), Refused>>);
+
+impl Receipt {
+    /// For an adapter: to be completed by the other side. One that is dropped counts as [`Refused::Unconfirmed`].
+    pub fn new() -> (oneshot::Sender<Result<(), Refused>>, Self) {
+        let (sender, receiver) = oneshot::channel();
+        (sender, Self(receiver))
+    }
+
+    /// Waits for it. Errors: [`Refused`].
+    pub async fn confirmed(self) -> Result<(), Refused> {
+        self.0.await.unwrap_or(Err(Refused::Unconfirmed))
+    }
 }
 
 /// Carries events to the nodes of one cluster. Never blocks: what cannot be queued is refused at once.
@@ -53,12 +88,22 @@ pub enum Adapter {
 }
 
 impl Adapter {
-    /// Takes the events of one request, in their order.
+    /// Takes the events of one request, in their order. Without a receipt they have been handed to the workers.
     ///
-    /// Errors: [`Refused::Full`].
-    pub fn try_publish(&self, broadcasts: &[Broadcast]) -> Result<(), Refused> {
+    /// Errors: [`Refused`].
+    pub fn publish(&self, broadcasts: &[Broadcast]) -> Result<Option<Receipt>, Refused> {
         match self {
-            Self::Local(local) => local.try_publish(broadcasts),
+            Self::Local(local) => local.deliver(broadcasts).map(|()| None),
+        }
+    }
+
+    /// Takes a client event. Nobody waits for a receipt: where one would have said no, its sender is told by
+    /// [`Hearing::relay_failed`].
+    ///
+    /// Errors: [`Refused`].
+    pub fn relay(&self, broadcast: &Broadcast) -> Result<(), Refused> {
+        match self {
+            Self::Local(local) => local.deliver(std::slice::from_ref(broadcast)),
         }
     }
 }

@@ -9,16 +9,15 @@ use soundpost_protocol::{
 };
 
 use crate::{
-    adapter::{Broadcast, Keep, Refused},
+    adapter::{Broadcast, ChannelCounts, Keep, Refused},
     apps::{ChannelKey, RunningApp},
-    delivery::ChannelCounts,
     node::Node,
 };
 
 /// `POST /apps/{id}/events`
-pub(super) fn events(node: &Node, app: &RunningApp, body: &[u8]) -> Result<String, ApiError> {
+pub(super) async fn events(node: &Node, app: &RunningApp, body: &[u8]) -> Result<String, ApiError> {
     let trigger = parse_trigger(body, &app.app)?;
-    publish(node, app, std::slice::from_ref(&trigger))?;
+    publish(node, app, std::slice::from_ref(&trigger)).await?;
     if trigger.info.is_empty() {
         return Ok(replies::EMPTY.to_owned());
     }
@@ -29,9 +28,9 @@ pub(super) fn events(node: &Node, app: &RunningApp, body: &[u8]) -> Result<Strin
 }
 
 /// `POST /apps/{id}/batch_events`
-pub(super) fn batch_events(node: &Node, app: &RunningApp, body: &[u8]) -> Result<String, ApiError> {
+pub(super) async fn batch_events(node: &Node, app: &RunningApp, body: &[u8]) -> Result<String, ApiError> {
     let batch = parse_batch(body, &app.app)?;
-    publish(node, app, &batch)?;
+    publish(node, app, &batch).await?;
     if batch.iter().all(|trigger| trigger.info.is_empty()) {
         return Ok(replies::EMPTY.to_owned());
     }
@@ -42,7 +41,7 @@ pub(super) fn batch_events(node: &Node, app: &RunningApp, body: &[u8]) -> Result
     Ok(replies::batch(&batch.into_iter().map(first).collect::<Vec<_>>()))
 }
 
-fn publish(node: &Node, app: &RunningApp, triggers: &[Trigger<'_>]) -> Result<(), ApiError> {
+async fn publish(node: &Node, app: &RunningApp, triggers: &[Trigger<'_>]) -> Result<(), ApiError> {
     let mut broadcasts = Vec::new();
     for trigger in triggers {
         for channel in &trigger.channels {
@@ -59,7 +58,17 @@ fn publish(node: &Node, app: &RunningApp, triggers: &[Trigger<'_>]) -> Result<()
             }
         }
     }
-    node.adapter.try_publish(&broadcasts).map_err(|Refused::Full| ApiError::OverCapacity)
+    let receipt = node.adapter.publish(&broadcasts).map_err(refusal)?;
+    match receipt {
+        Some(receipt) => receipt.confirmed().await.map_err(refusal),
+        None => Ok(()),
+    }
+}
+
+const fn refusal(refused: Refused) -> ApiError {
+    match refused {
+        Refused::Full | Refused::Away | Refused::Unconfirmed => ApiError::OverCapacity,
+    }
 }
 
 /// What `info` asks about a channel, as far as it applies.

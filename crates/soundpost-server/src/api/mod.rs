@@ -145,8 +145,8 @@ async fn serve(
     let body = body::read(node, &app.app, body).await?;
     digest.check(&body)?;
     match route {
-        Route::Events => events::events(node, app, &body),
-        Route::BatchEvents => events::batch_events(node, app, &body),
+        Route::Events => events::events(node, app, &body).await,
+        Route::BatchEvents => events::batch_events(node, app, &body).await,
         Route::Channels => queries::channels(node, app, &query),
         Route::Channel(name) => queries::channel(node, app, name, &query),
         Route::Users(name) => queries::users(node, app, name),

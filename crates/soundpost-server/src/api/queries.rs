@@ -12,8 +12,8 @@ use soundpost_protocol::{
 };
 
 use crate::{
-    apps::{ChannelKey, RunningApp},
-    delivery::{ChannelCounts, UserKey},
+    adapter::ChannelCounts,
+    apps::{ChannelKey, RunningApp, UserKey},
     node::Node,
 };
 

@@ -17,6 +17,7 @@ mod keys;
 mod layers;
 mod network;
 pub mod php;
+mod redis;
 mod report;
 mod resolve;
 mod reverb;
@@ -54,6 +55,7 @@ use std::{
 pub use error::{ConfigError, Place};
 pub use files::{BYTES_MAX, Files, text};
 pub use import::{ImportError, Imported, import};
+pub use redis::{OnOutage, RedisAddress, RedisPassword, RedisServers, RedisSettings, RedisTls};
 pub use report::Report;
 pub use settings::{
     AdminSettings, DEVELOPMENT_ID, DEVELOPMENT_KEY, DEVELOPMENT_SECRET, Listen, LogFormat, LogSettings, Note,

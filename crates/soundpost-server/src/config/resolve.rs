@@ -46,6 +46,7 @@ impl TryFrom<&Layered> for Settings {
         let defaults = ServerSettings::default();
         let queue = queue_bytes_default(&apps);
         Ok(Self {
+            redis: None,
             server: ServerSettings {
                 listen,
                 unix,

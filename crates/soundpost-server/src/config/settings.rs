@@ -10,7 +10,7 @@ use std::{
 
 use soundpost_protocol::app::{App, Limits};
 
-use super::error::one_line;
+use super::{error::one_line, redis::RedisSettings};
 use crate::{
     addresses::AddressLimits,
     proxy::Proxies,
@@ -36,6 +36,8 @@ pub struct Settings {
     pub apps: Vec<App>,
     /// `apps` is the development app alone.
     pub development_app: bool,
+    /// The Redis that makes this node one of several; `None`: it is alone.
+    pub redis: Option<RedisSettings>,
     /// What is logged, and how.
     pub log: LogSettings,
     /// What the person who starts the server should read, in order.
@@ -174,7 +176,7 @@ impl Settings {
             ..ServerSettings::default()
         };
         let log = LogSettings { format: LogFormat::Human, debug: false, filter: None, colours: false };
-        Self { server, apps, development_app: false, log, notes: Vec::new() }
+        Self { server, apps, development_app: false, redis: None, log, notes: Vec::new() }
     }
 }
 

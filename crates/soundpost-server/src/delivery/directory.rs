@@ -20,22 +20,16 @@ use soundpost_protocol::{
 };
 
 use super::{counts::Told, ticker::PutOff};
-use crate::apps::{AppIndex, ChannelKey, WorkerId};
+use crate::{
+    adapter::ChannelCounts,
+    apps::{AppIndex, ChannelKey, WorkerId},
+};
 
 /// Locks the channels are spread over.
 const SHARDS: usize = 64;
 
 /// Maps with room for this many more than they hold are left as they are.
 const SPARE_ENTRIES: usize = 64;
-
-/// What the HTTP API asks about a channel.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct ChannelCounts {
-    /// Connections on the channel.
-    pub subscriptions: u32,
-    /// Distinct users, on presence channels.
-    pub users: Option<u32>,
-}
 
 /// The members of a presence channel as this node knows them.
 #[derive(Debug, Default)]

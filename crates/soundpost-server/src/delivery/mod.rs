@@ -21,7 +21,7 @@ use std::sync::atomic::AtomicUsize;
 
 use soundpost_protocol::{presence::NodeId, socket_id::SocketId};
 
-pub use directory::{ChannelCounts, Directory};
+pub use directory::Directory;
 pub use fan_out::Delivering;
 pub use hub::{Arrival, Hub, Seat};
 pub use inbox::{Inbox, Inboxes, Item, Wakes};
@@ -30,7 +30,7 @@ pub use outlet::{Outlet, Queued, Sent, WorkerQueues};
 pub use slab::Slab;
 pub use subscribers::Subscriber;
 pub use ticker::{Due, Ticker};
-pub use users::{UserKey, Users};
+pub use users::Users;
 
 use crate::apps::WorkerId;
 

@@ -20,7 +20,7 @@ use soundpost_protocol::{
 use super::*;
 use crate::{
     adapter::{Broadcast, Keep},
-    apps::{AppIndex, Apps, ChannelKey, WorkerId},
+    apps::{AppIndex, Apps, ChannelKey, UserKey, WorkerId},
     cache::Cache,
 };
 

@@ -9,8 +9,8 @@ use parking_lot::Mutex;
 use soundpost_protocol::presence::UserId;
 use tokio::sync::Notify;
 
-use super::{Delivery, UserKey};
-use crate::apps::ChannelKey;
+use super::Delivery;
+use crate::apps::{ChannelKey, UserKey};
 
 /// Something that was put off.
 #[derive(Clone, Debug)]

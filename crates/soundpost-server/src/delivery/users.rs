@@ -18,22 +18,13 @@ use super::{
     inbox::Urgency,
     ticker::{Due, PutOff},
 };
-use crate::apps::AppIndex;
+use crate::apps::{AppIndex, UserKey};
 
 /// Locks the users are spread over.
 const SHARDS: usize = 16;
 
 /// Nobody is told that a user is offline before this has passed.
 const OFFLINE_HOLD: Duration = Duration::from_secs(3);
-
-/// A user of one app.
-#[derive(Clone, Debug, PartialEq, Eq, Hash)]
-pub struct UserKey {
-    /// Whose.
-    pub app: AppIndex,
-    /// Who.
-    pub id: UserId,
-}
 
 #[derive(Debug, Default)]
 struct Entry {

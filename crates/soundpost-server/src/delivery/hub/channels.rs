@@ -15,9 +15,9 @@ use soundpost_protocol::{
 
 use super::{Hub, Pending, Seat};
 use crate::{
-    apps::{ChannelKey, RunningApp},
+    apps::{ChannelKey, RunningApp, UserKey},
     delivery::{
-        Company, ConnectionRef, Joiner, Joining, Leaving, Slab, UserKey, Wakes,
+        Company, ConnectionRef, Joiner, Joining, Leaving, Slab, Wakes,
         subscribers::{Moved, Subscriber},
     },
 };
