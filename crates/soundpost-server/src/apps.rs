@@ -185,6 +185,7 @@ pub struct AppTable {
     all: Vec<Arc<RunningApp>>,
     by_key: ByName,
     by_id: ByName,
+    by_index: HashMap<AppIndex, Arc<RunningApp>, foldhash::quality::RandomState>,
 }
 
 impl AppTable {
@@ -192,7 +193,12 @@ impl AppTable {
         let by = |name: fn(&App) -> &str| {
             all.iter().map(|running| (name(&running.app).to_owned(), Arc::clone(running))).collect()
         };
-        Self { by_key: by(|app| app.key.as_str()), by_id: by(|app| app.id.as_str()), all }
+        Self {
+            by_key: by(|app| app.key.as_str()),
+            by_id: by(|app| app.id.as_str()),
+            by_index: all.iter().map(|running| (running.index, Arc::clone(running))).collect(),
+            all,
+        }
     }
 
     /// Every app, in the order of configuration.
@@ -309,6 +315,11 @@ impl Apps {
     /// The app publishers name by this id.
     pub fn by_id(&self, id: &str) -> Option<Arc<RunningApp>> {
         self.table.load().by_id.get(id).cloned()
+    }
+
+    /// The app that keys name by this index; `None` if it was removed.
+    pub fn by_index(&self, index: AppIndex) -> Option<Arc<RunningApp>> {
+        self.table.load().by_index.get(&index).cloned()
     }
 
     /// What holds now for a connection that was let in by `app`. Errors: those of [`AppTable::successor`].

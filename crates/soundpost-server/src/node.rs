@@ -31,7 +31,7 @@ const BODY_BYTES_IN_FLIGHT_MAX: usize = 256 << 20;
 #[derive(Debug)]
 pub struct Node {
     /// Who may connect and publish.
-    pub apps: Apps,
+    pub apps: Arc<Apps>,
     /// From an event heard to the subscribers of this node.
     pub delivery: Arc<Delivery>,
     /// From an accepted event to all nodes.
@@ -74,7 +74,7 @@ impl Node {
         let hear = Arc::clone(&delivery);
         let adapter = Adapter::Local(Local::new(move |broadcasts| hear.trigger(broadcasts)));
         Self {
-            apps,
+            apps: Arc::new(apps),
             delivery,
             adapter: Arc::new(adapter),
             queued,
