@@ -12,6 +12,7 @@
 //! | [`forwarded()`] | `X-Forwarded-For` and `-Proto` | what strangers write before the trusted part changes nothing |
 //! | [`php()`] | `config/reverb.php` | a tree of bounded depth, or one line that shows none of its texts |
 //! | [`node_message()`] | messages of other nodes | what is read is written byte for byte alike; an event is not copied |
+//! | [`resp()`] | what Redis answers, in pieces of any length | the same replies however cut; texts packed come back |
 //! | [`connection()`] | a script of frames and time | the subscriptions a model keeps; `Close` is last |
 //!
 //! # Running them
@@ -42,6 +43,7 @@ mod node_message;
 mod php;
 mod proxy_header;
 mod request_head;
+mod resp;
 mod websocket_decoder;
 
 pub use channel_name::channel_name;
@@ -54,6 +56,7 @@ pub use node_message::node_message;
 pub use php::php;
 pub use proxy_header::proxy_header;
 pub use request_head::request_head;
+pub use resp::resp;
 pub use websocket_decoder::websocket_decoder;
 
 /// What became of an input that broke no property. The share of the accepted ones says whether a run tried more than
@@ -86,7 +89,7 @@ pub struct Target {
 }
 
 /// All there are.
-pub const TARGETS: [Target; 11] = [
+pub const TARGETS: [Target; 12] = [
     Target { name: "websocket_decoder", run: websocket_decoder },
     Target { name: "client_frame", run: client_frame },
     Target { name: "event_body", run: event_body },
@@ -98,4 +101,5 @@ pub const TARGETS: [Target; 11] = [
     Target { name: "php", run: php },
     Target { name: "connection", run: connection },
     Target { name: "node_message", run: node_message },
+    Target { name: "resp", run: resp },
 ];

@@ -4,6 +4,7 @@
 
 mod cluster;
 mod local;
+pub mod redis;
 
 use std::sync::Arc;
 
