@@ -60,19 +60,26 @@ impl WorkerId {
     }
 }
 
+/// Near its limit an app is heard of again when this part of what is left of it has been taken or given back.
+const NEWS_PART: u32 = 8;
+
 /// How many connections are open, and how many may be.
 #[derive(Debug)]
 pub struct Quota {
     open: AtomicU32,
+    /// Open on the other nodes, as far as these have said.
+    elsewhere: AtomicU32,
     max: AtomicU32,
+    /// What the other nodes were told of `open`.
+    told: AtomicU32,
 }
 
 impl Quota {
     /// `None`: no limit.
     pub fn new(max: Option<NonZeroU32>) -> Arc<Self> {
-        let quota = Self { open: AtomicU32::new(0), max: AtomicU32::new(u32::MAX) };
-        quota.set_max(max);
-        Arc::new(quota)
+        let max = AtomicU32::new(max.map_or(u32::MAX, NonZeroU32::get));
+        let [open, elsewhere, told] = [(); 3].map(|()| AtomicU32::new(0));
+        Arc::new(Self { open, elsewhere, max, told })
     }
 
     /// From now on so many; who has a place keeps it. `None`: no limit.
@@ -80,9 +87,36 @@ impl Quota {
         self.max.store(max.map_or(u32::MAX, NonZeroU32::get), Relaxed);
     }
 
-    /// Connections that are open.
+    /// Connections that are open on this node.
     pub fn open(&self) -> u32 {
         self.open.load(Relaxed)
+    }
+
+    /// Connections that are open on all nodes, as far as the others have said.
+    pub fn open_anywhere(&self) -> u64 {
+        u64::from(self.open()) + u64::from(self.elsewhere.load(Relaxed))
+    }
+
+    /// From now on so many are open on the other nodes. Who has a place keeps it.
+    pub fn set_elsewhere(&self, connections: u32) {
+        self.elsewhere.store(connections, Relaxed);
+    }
+
+    /// What to tell the other nodes of the connections here, which counts as told then. `None`: nothing, because there
+    /// are none and they know.
+    pub fn tell(&self) -> Option<u32> {
+        let open = self.open();
+        let before = self.told.swap(open, Relaxed);
+        (open > 0 || before > 0).then_some(open)
+    }
+
+    /// Whether the other nodes should hear at once of what has changed since they were told: there is a limit, and they
+    /// might let in too many, or refuse somebody for whom there is room.
+    pub fn is_news(&self) -> bool {
+        let Some(max) = self.max() else { return false };
+        let changed = self.open().abs_diff(self.told.load(Relaxed));
+        let left = u64::from(max).saturating_sub(self.open_anywhere());
+        changed > 0 && u64::from(changed) * u64::from(NEWS_PART) >= left
     }
 
     /// Connections there may be; `None`: no limit.
@@ -90,9 +124,9 @@ impl Quota {
         Some(self.max.load(Relaxed)).filter(|max| *max != u32::MAX)
     }
 
-    /// Counts a connection in; `None` if there are as many as there may be.
+    /// Counts a connection in; `None` if there are as many as there may be, here and on the other nodes.
     pub fn admit(self: &Arc<Self>) -> Option<QuotaPlace> {
-        let max = self.max.load(Relaxed);
+        let max = self.max.load(Relaxed).saturating_sub(self.elsewhere.load(Relaxed));
         let counted = |open: u32| (open < max).then(|| open + 1);
         self.open.fetch_update(Relaxed, Relaxed, counted).ok()?;
         Some(QuotaPlace(Arc::clone(self)))

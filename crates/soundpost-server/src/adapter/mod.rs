@@ -2,6 +2,7 @@
 //!
 //! Knows the protocol and nothing of delivery: what an adapter hears it gives to the callback it was built with.
 
+mod census;
 mod cluster;
 mod local;
 pub mod redis;
@@ -11,6 +12,7 @@ use std::sync::Arc;
 use soundpost_protocol::{socket_id::SocketId, websocket::Frame};
 use tokio::sync::oneshot;
 
+pub use census::{Census, next_beat, wants_beat};
 pub use cluster::{Ask, Cluster, HeardEvent, Hearing, KeptFrame, Subject};
 pub use local::Local;
 

@@ -63,7 +63,7 @@ pub(super) fn users(node: &Node, app: &RunningApp, name: &str) -> Result<String,
 
 /// `GET /apps/{id}/connections`
 pub(super) fn connections(app: &RunningApp) -> String {
-    replies::connections(u64::from(app.quota.open()))
+    replies::connections(app.quota.open_anywhere())
 }
 
 /// `POST /apps/{id}/users/{user_id}/terminate_connections`

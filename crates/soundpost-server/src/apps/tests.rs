@@ -30,6 +30,46 @@ fn a_lowered_quota_takes_no_place_away() {
     let [_one, _two, _three] = [(); 3].map(|()| quota.admit().unwrap());
 }
 
+#[test]
+fn connections_on_other_nodes_take_places_too() {
+    let quota = Quota::new(NonZeroU32::new(3));
+    quota.set_elsewhere(2);
+    let place = quota.admit().unwrap();
+    assert!(quota.admit().is_none());
+    assert_eq!((quota.open(), quota.open_anywhere()), (1, 3));
+    quota.set_elsewhere(7);
+    assert!(quota.admit().is_none() && quota.open() == 1, "who has a place keeps it");
+    quota.set_elsewhere(1);
+    drop((place, quota.admit().unwrap()));
+    let unlimited = Quota::new(None);
+    unlimited.set_elsewhere(u32::MAX - 1);
+    assert!(unlimited.admit().is_some());
+    assert_eq!(unlimited.open_anywhere(), u64::from(u32::MAX - 1));
+}
+
+#[test]
+fn the_less_is_left_the_sooner_others_hear() {
+    for (max, elsewhere, told, open, expected) in [
+        (None, 0, 0, 1000, false), // no limit, no hurry
+        (Some(100), 0, 0, 0, false),
+        (Some(100), 0, 0, 11, false), // 89 are left
+        (Some(100), 0, 0, 12, true),
+        (Some(100), 60, 0, 5, true),   // 35 are left
+        (Some(100), 60, 5, 5, false),  // they know
+        (Some(100), 99, 0, 1, true),   // the last place
+        (Some(100), 60, 40, 39, true), // and the first that is free again
+        (Some(100), 0, 50, 49, false), // of which there were enough
+    ] {
+        let quota = Quota::new(max.and_then(NonZeroU32::new));
+        let mut places: Vec<_> = (0..told).map(|_| quota.admit().unwrap()).collect();
+        quota.tell();
+        places.resize_with(open.max(told), || quota.admit().unwrap());
+        places.truncate(open);
+        quota.set_elsewhere(elsewhere);
+        assert_eq!(quota.is_news(), expected, "{max:?} {elsewhere} {told} {open}");
+    }
+}
+
 fn app(id: &str, key: &str) -> App {
     App::new(AppId::parse(id).unwrap(), AppKey::parse(key).unwrap(), AppSecret::new("s"))
 }
