@@ -71,8 +71,11 @@ pub struct Node {
 impl Node {
     /// A node that takes connections.
     pub fn new(apps: Apps, delivery: Arc<Delivery>, queued: Arc<Queued>, quota: Arc<Quota>) -> Self {
-        let hear = Arc::clone(&delivery);
-        let adapter = Adapter::Local(Local::new(move |broadcasts| hear.trigger(broadcasts)));
+        let (hear, terminate) = (Arc::clone(&delivery), Arc::clone(&delivery));
+        let adapter = Adapter::Local(Local::new(
+            move |broadcasts| hear.trigger(broadcasts),
+            move |user, present| terminate.terminate(user, present),
+        ));
         Self {
             apps: Arc::new(apps),
             delivery,

@@ -16,7 +16,10 @@ pub use census::{Census, next_beat, wants_beat};
 pub use cluster::{Ask, Cluster, HeardEvent, Hearing, KeptFrame, Subject};
 pub use local::Local;
 
-use crate::{apps::ChannelKey, cache::Cache};
+use crate::{
+    apps::{ChannelKey, UserKey},
+    cache::Cache,
+};
 
 /// One event for the subscribers of one channel.
 #[derive(Clone, Debug)]
@@ -107,6 +110,19 @@ impl Adapter {
     pub fn relay(&self, broadcast: &Broadcast) -> Result<(), Refused> {
         match self {
             Self::Local(local) => local.deliver(std::slice::from_ref(broadcast)),
+        }
+    }
+
+    /// Ends every connection of the user on all nodes; with `present`, those on presence channels as this user, too.
+    /// Without a receipt it is done; with one, every node that is connected hears of it.
+    ///
+    /// Errors: [`Refused`].
+    pub fn terminate(&self, user: &UserKey, present: bool) -> Result<Option<Receipt>, Refused> {
+        match self {
+            Self::Local(local) => {
+                local.terminate(user, present);
+                Ok(None)
+            }
         }
     }
 }

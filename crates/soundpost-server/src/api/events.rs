@@ -65,7 +65,8 @@ async fn publish(node: &Node, app: &RunningApp, triggers: &[Trigger<'_>]) -> Res
     }
 }
 
-const fn refusal(refused: Refused) -> ApiError {
+/// What a publisher is told of what the adapter did not take.
+pub(super) const fn refusal(refused: Refused) -> ApiError {
     match refused {
         Refused::Full | Refused::Away | Refused::Unconfirmed => ApiError::OverCapacity,
     }

@@ -150,7 +150,7 @@ async fn serve(
         Route::Channels => queries::channels(node, app, &query),
         Route::Channel(name) => queries::channel(node, app, name, &query),
         Route::Users(name) => queries::users(node, app, name),
-        Route::Terminate(user_id) => queries::terminate(node, app, user_id),
+        Route::Terminate(user_id) => queries::terminate(node, app, user_id).await,
         Route::Connections => Ok(queries::connections(app)),
     }
 }

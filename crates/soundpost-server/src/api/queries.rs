@@ -11,6 +11,7 @@ use soundpost_protocol::{
     presence::UserId,
 };
 
+use super::events::refusal;
 use crate::{
     adapter::ChannelCounts,
     apps::{ChannelKey, RunningApp, UserKey},
@@ -67,10 +68,13 @@ pub(super) fn connections(app: &RunningApp) -> String {
 }
 
 /// `POST /apps/{id}/users/{user_id}/terminate_connections`
-pub(super) fn terminate(node: &Node, app: &RunningApp, user_id: &str) -> Result<String, ApiError> {
+pub(super) async fn terminate(node: &Node, app: &RunningApp, user_id: &str) -> Result<String, ApiError> {
     let id = percent_decode(user_id).ok_or(ApiError::Path)?;
-    let key = UserKey { app: app.index, id: UserId::from_text(&id) };
-    node.delivery.terminate(&key, app.app.terminate_presence);
+    let user = UserKey { app: app.index, id: UserId::from_text(&id) };
+    let receipt = node.adapter.terminate(&user, app.app.terminate_presence).map_err(refusal)?;
+    if let Some(receipt) = receipt {
+        receipt.confirmed().await.map_err(refusal)?;
+    }
     Ok(replies::EMPTY.to_owned())
 }
 
