@@ -84,7 +84,7 @@ fn respond(node: &Arc<Node>, request: &Request<Incoming>) -> Response<Full<Bytes
     match request.uri().path() {
         "/metrics" => metrics(node),
         "/up" => api::refusal(StatusCode::OK, "OK"),
-        "/ready" => api::health(node, "ready"),
+        "/ready" => api::health(node),
         _ => api::refusal(StatusCode::NOT_FOUND, "there are /metrics, /up and /ready"),
     }
 }

@@ -48,6 +48,8 @@ pub struct Node {
     request_bytes_max: AtomicUsize,
     /// The time over which a stopping node spreads its goodbyes, milliseconds.
     drain_milliseconds: AtomicU64,
+    /// Whether balancers are told to go elsewhere while Redis is away.
+    ready_requires_redis: AtomicBool,
     /// How often the settings were read again.
     pub reloads: Reloads,
     /// What the public listeners speak TLS with, if they do.
@@ -86,6 +88,7 @@ impl Node {
             addresses: Addresses::new(AddressLimits::default()),
             request_bytes_max: AtomicUsize::new(0),
             drain_milliseconds: AtomicU64::new(0),
+            ready_requires_redis: AtomicBool::new(false),
             reloads: Reloads::new(unix_seconds()),
             tls: None,
             mistakes: Mistakes::default(),
@@ -107,6 +110,7 @@ impl Node {
         self.proxies.store(Arc::new(server.proxies.clone()));
         self.queued.set_connection_bytes_max(server.queue_bytes_max);
         self.request_bytes_max.store(server.request_bytes_max.unwrap_or(0), Relaxed);
+        self.ready_requires_redis.store(server.ready_requires_redis, Relaxed);
         // Nobody waits for a development server, least of all the person who has just pressed Ctrl-C.
         let drain = if settings.development_app { Duration::ZERO } else { server.drain };
         self.drain_milliseconds.store(u64::try_from(drain.as_millis()).unwrap_or(u64::MAX), Relaxed);
@@ -125,6 +129,11 @@ impl Node {
     /// Whether the node is about to stop.
     pub fn is_draining(&self) -> bool {
         self.draining.load(Relaxed)
+    }
+
+    /// Whether balancers are told to go elsewhere while Redis is away.
+    pub fn ready_requires_redis(&self) -> bool {
+        self.ready_requires_redis.load(Relaxed)
     }
 
     /// Counts a connection in with those of its address; no place where nothing is limited, and for a client without

@@ -26,7 +26,7 @@ pub(crate) enum Command {
     Start(ServerFlags),
     /// Check the configuration, print every setting with its source, and exit
     Check(CheckFlags),
-    /// Ask the running server's admin listener whether it is alive, and exit
+    /// Ask the running server's admin listener whether it is ready, and exit
     Health(ServerFlags),
     /// Turn the configuration of Laravel Reverb, soketi, Sockudo or Pusher into a soundpost.toml
     ///

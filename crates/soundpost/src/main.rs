@@ -63,8 +63,12 @@ fn run(arguments: &Arguments) -> Result<ExitCode, Box<dyn std::error::Error>> {
         }
         Some(Command::Import(flags)) => import::import(flags)?,
         Some(Command::Health(_)) => {
-            let address = health::ask(invocation.load().1)?;
-            writeln!(io::stdout().lock(), "alive: http://{address}/up")?;
+            let health::Healthy { address, degraded } = health::ask(invocation.load().1)?;
+            let mut stdout = io::stdout().lock();
+            writeln!(stdout, "healthy: http://{address}/ready")?;
+            if let Some(degraded) = degraded {
+                writeln!(stdout, "{degraded}")?;
+            }
         }
         Some(Command::Start(_)) | None => {
             let (files, settings) = invocation.load();

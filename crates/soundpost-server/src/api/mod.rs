@@ -26,6 +26,9 @@ use crate::{
     node::{Node, unix_seconds},
 };
 
+/// What `/ready` says of a node that serves without Redis.
+pub const DEGRADED: &str = "degraded: redis";
+
 /// What a path of the API asks for. Names in it are still escaped.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Route<'a> {
@@ -108,8 +111,8 @@ async fn answer(
     let is_get = matches!(head.method, Method::GET | Method::HEAD);
     match path {
         "/" | "/up" | "/ready" if !is_get => refuse(&ApiError::Method { allow: "GET" }),
-        "/" => health(node, "OK"),
-        "/ready" => health(node, "ready"),
+        "/" => soketi_health(node),
+        "/ready" => health(node),
         "/up" => json(r#"{"health":"OK"}"#.to_owned()),
         _ if path.starts_with(timeline::PREFIX) && is_get => timeline::answer(path),
         _ if path.starts_with("/app/") => upgrade_required(),
@@ -164,12 +167,31 @@ fn count(app: &RunningApp, worker: WorkerId, answered: &Result<String, ApiError>
     app.counters(worker).triggers(result).add(1);
 }
 
-/// What balancers ask: 503 while the node is about to stop.
-pub fn health(node: &Node, text: &'static str) -> Response<Full<Bytes>> {
+/// What balancers ask: 503 while the node starts or is about to stop. Without Redis it serves its clients as ever and says
+/// so: if every node of a cluster failed its check at once, a balancer would send everybody away.
+pub fn health(node: &Node) -> Response<Full<Bytes>> {
+    let (status, text) = readiness(node);
+    refusal(status, text)
+}
+
+fn readiness(node: &Node) -> (StatusCode, &'static str) {
     if node.is_draining() {
-        return refusal(StatusCode::SERVICE_UNAVAILABLE, "draining");
+        (StatusCode::SERVICE_UNAVAILABLE, "draining")
+    } else if node.adapter.is_starting() {
+        (StatusCode::SERVICE_UNAVAILABLE, "starting")
+    } else if !node.adapter.is_away() {
+        (StatusCode::OK, "ready")
+    } else if node.ready_requires_redis() {
+        (StatusCode::SERVICE_UNAVAILABLE, DEGRADED)
+    } else {
+        (StatusCode::OK, DEGRADED)
     }
-    refusal(StatusCode::OK, text)
+}
+
+/// The same in soketi's word for every 200.
+fn soketi_health(node: &Node) -> Response<Full<Bytes>> {
+    let (status, text) = readiness(node);
+    refusal(status, if status.is_success() { "OK" } else { text })
 }
 
 fn json(body: String) -> Response<Full<Bytes>> {

@@ -76,6 +76,7 @@ impl TryFrom<&Layered> for Settings {
                     4096..=16_777_216,
                 )?,
                 request_bytes_max: request_bytes_max(server, file)?,
+                ready_requires_redis: defaults.ready_requires_redis,
                 watch_files: server.boolean("watch_files", file.watch_files.as_ref(), true)?,
                 tls: tls(layered)?,
                 tls_handshake_timeout: defaults.tls_handshake_timeout,

@@ -82,6 +82,8 @@ pub struct ServerSettings {
     pub tls_handshake_timeout: Duration,
     /// The second listener.
     pub admin: AdminSettings,
+    /// Whether `/ready` fails while Redis is away; false: its body says so, with status 200.
+    pub ready_requires_redis: bool,
 }
 
 /// One address to listen on.
@@ -201,6 +203,7 @@ impl Default for ServerSettings {
             tls: Vec::new(),
             tls_handshake_timeout: HANDSHAKE_TIMEOUT,
             admin: AdminSettings::default(),
+            ready_requires_redis: false,
         }
     }
 }

@@ -90,6 +90,8 @@ fn server(old: &ServerSettings, new: &ServerSettings) -> [Change; 19] {
         queue_bytes_max,
         send_buffer_bytes,
         request_bytes_max,
+        // No key sets it yet.
+        ready_requires_redis: _,
         watch_files,
         tls,
         tls_handshake_timeout: _,

@@ -14,13 +14,16 @@ fn ask(port: u16) -> Command {
 }
 
 #[test]
-fn a_running_server_is_alive_and_one_that_ended_is_not() {
+fn a_running_server_is_healthy_and_one_that_ended_is_not() {
     let mut server = Server::start("", "", |_| {});
     let port = server.admin.port();
-    assert_eq!(succeed(&mut ask(port)), format!("alive: http://127.0.0.1:{port}/up\n"));
+    assert_eq!(succeed(&mut ask(port)), format!("healthy: http://127.0.0.1:{port}/ready\n"));
     server.process.signal("TERM");
     assert_eq!(server.process.ended(), Some(0));
     let (output, text) = run(&mut ask(port));
     assert_eq!(output.status.code(), Some(1), "{text}");
-    assert!(text.starts_with(&format!("soundpost: no answer from http://127.0.0.1:{port}/up: ")), "{text}");
+    assert!(
+        text.starts_with(&format!("soundpost: no answer from http://127.0.0.1:{port}/ready: ")),
+        "{text}"
+    );
 }
