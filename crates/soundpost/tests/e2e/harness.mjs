@@ -95,7 +95,7 @@ function cleanEnvironment(extra) {
 /**
  * Starts a program and waits for the first line of its output that `found` makes something of, or, for one that says
  * nothing when it is ready, until `answers` is true. The program is ended by `stop()`, and with this process at the
- * latest. `user`: the number of the user, and group, to run it as. `last`: the signal that ends it for certain.
+ * latest; `signal(name)` sends it another signal. `user`: the number of the user, and group, to run it as. `last`: the signal that ends it for certain.
  */
 export async function startProgram(command, args, { env = {}, cwd, user, found = () => undefined, answers, last = 'SIGKILL' }) {
   const as = user === undefined ? {} : { uid: user, gid: user }
@@ -128,8 +128,9 @@ export async function startProgram(command, args, { env = {}, cwd, user, found =
     const value = await within(ready, `ready ${command}`)
     // Else the tests that use it would only say that they have waited in vain.
     gone.then((code) => isAsked || console.error(`${command} ended by itself (${code}):\n${said.slice(-20).join('\n')}`))
-    const hangUp = () => child.kill('SIGHUP')
-    return { value, said, gone, hangUp, stop: () => end(last), drain: () => end('SIGTERM') }
+    const signal = (name) => child.kill(name)
+    const hangUp = () => signal('SIGHUP')
+    return { value, said, gone, pid: child.pid, signal, hangUp, stop: () => end(last), drain: () => end('SIGTERM') }
   } catch (error) {
     child.kill(last)
     throw error

@@ -1,0 +1,166 @@
+// Redis as nodes meet it: one server, a master with a replica and a sentinel, or a cluster of three masters; each a
+// process on the loopback that can be killed, paused, and started again on the same port, with its data or without.
+
+import { existsSync, mkdtempSync, rmSync, writeFileSync } from 'node:fs'
+import net from 'node:net'
+import { tmpdir } from 'node:os'
+import path from 'node:path'
+import { createClient } from '@redis/client'
+import { eventually, startProgram, within } from '../harness.mjs'
+
+/** Below the ports that the system gives to outgoing connections, so that a port is still free after a restart. */
+const PORTS_FROM = 20_000
+/** Each test file is a process and has so many ports to itself. */
+const PORTS_PER_PROCESS = 100
+const SLICES = 120
+let taken = 0
+
+const isFree = (port) =>
+  new Promise((resolve) => {
+    const server = net.createServer()
+    server.once('error', () => resolve(false))
+    server.listen(port, '127.0.0.1', () => server.close(() => resolve(true)))
+  })
+
+/** A port on which nobody listens, and which no test that runs beside this one takes. */
+export async function freePort() {
+  for (;;) {
+    const port = PORTS_FROM + (process.pid % SLICES) * PORTS_PER_PROCESS + (taken++ % PORTS_PER_PROCESS)
+    if (await isFree(port)) return port
+  }
+}
+
+/** One redis-server, or redis-sentinel. */
+export class RedisServer {
+  #arguments
+  #program
+  #client
+
+  constructor(port, words) {
+    this.port = port
+    this.folder = mkdtempSync(path.join(tmpdir(), 'soundpost-redis-'))
+    this.#arguments = words
+  }
+
+  /** Starts it, or starts it again; `isEmpty`: without what it had. Resolves when it answers. */
+  async start({ isEmpty = false } = {}) {
+    if (isEmpty) ['appendonlydir', 'dump.rdb'].forEach((name) => rmSync(path.join(this.folder, name), { recursive: true, force: true }))
+    const answers = () => this.ask('PING').then((said) => said === 'PONG', () => false)
+    this.#program = await startProgram('redis-server', this.#arguments(this), { cwd: this.folder, answers })
+  }
+
+  /** One command and its answer, as RESP 2 has it. Rejects when the server is away or says no. */
+  async ask(...words) {
+    if (!this.#client?.isReady) {
+      this.#client?.destroy()
+      const socket = { host: '127.0.0.1', port: this.port, reconnectStrategy: false, connectTimeout: 2000 }
+      const client = createClient({ socket, RESP: 2, disableClientInfo: true, disableOfflineQueue: true })
+      // The command that meets it rejects as well.
+      client.on('error', () => {})
+      this.#client = undefined
+      await client.connect()
+      this.#client = client
+    }
+    return within(this.#client.sendCommand(words.map(String)), `answer to ${words[0]}`, 5000)
+  }
+
+  /** Writes what it has to its disk, so that it comes back with that, and not with what came later. */
+  save = () => this.ask('SAVE')
+
+  /** As a power cut; without `save` or `appendonly` its data is lost. */
+  kill = () => this.#program.stop()
+
+  /** It keeps its connections and does nothing. */
+  pause = () => this.#program.signal('SIGSTOP')
+
+  resume = () => this.#program.signal('SIGCONT')
+
+  /** Ends it for good. */
+  async stop() {
+    this.#client?.destroy()
+    this.#client = undefined
+    await this.#program?.stop()
+    if (existsSync(this.folder)) rmSync(this.folder, { recursive: true, force: true })
+  }
+}
+
+const common = ({ port, folder }) => ['--port', `${port}`, '--bind', '127.0.0.1', '--dir', folder, '--save', '']
+
+/** Starts on a free port; tries others while another program is quicker. */
+async function startOn(words) {
+  for (let tries = 3; ; tries -= 1) {
+    const server = new RedisServer(await freePort(), words)
+    try {
+      await server.start()
+      return server
+    } catch (error) {
+      await server.stop()
+      if (tries === 0 || !/in use/i.test(error.message)) throw error
+    }
+  }
+}
+
+/** One server. `appendonly`: it comes back with what it had. `settings`: further words of its command line. */
+export const startRedis = ({ appendonly = false, settings = [] } = {}) =>
+  startOn((server) => [...common(server), '--appendonly', appendonly ? 'yes' : 'no', ...settings])
+
+/** The name under which the sentinel knows the master. */
+export const MASTER = 'soundpost-test'
+
+/** Longest that the sentinel takes a silent master for well, milliseconds. */
+const DOWN_AFTER = 1000
+
+/** A master, a replica of it, and a sentinel that alone decides. */
+export async function startSentinel() {
+  const master = await startRedis()
+  const replica = await startRedis({ settings: ['--replicaof', '127.0.0.1', `${master.port}`] })
+  const words = ({ folder }) => [path.join(folder, 'sentinel.conf'), '--sentinel']
+  const sentinel = new RedisServer(await freePort(), words)
+  const lines = [
+    `port ${sentinel.port}`, 'bind 127.0.0.1', `dir ${sentinel.folder}`,
+    `sentinel monitor ${MASTER} 127.0.0.1 ${master.port} 1`,
+    `sentinel down-after-milliseconds ${MASTER} ${DOWN_AFTER}`,
+    `sentinel failover-timeout ${MASTER} 3000`,
+  ]
+  writeFileSync(path.join(sentinel.folder, 'sentinel.conf'), `${lines.join('\n')}\n`)
+  await sentinel.start()
+  const servers = [master, replica]
+  const byPort = (port) => servers.find((server) => server.port === Number(port))
+  const current = async () => byPort((await sentinel.ask('SENTINEL', 'GET-MASTER-ADDR-BY-NAME', MASTER))[1])
+  const isSeen = async () => {
+    const [seen] = await sentinel.ask('SENTINEL', 'REPLICAS', MASTER)
+    return seen !== undefined && seen[seen.indexOf('master-link-status') + 1] === 'ok'
+  }
+  await eventually(isSeen, 'replica at the sentinel')
+  const stop = () => Promise.all([...servers, sentinel].map((server) => server.stop()))
+  return { servers, sentinel, current, stop }
+}
+
+const SLOTS = 16384
+
+/** Three masters, each with a third of the slots. A master that is away takes only its third with it. */
+export async function startRedisCluster() {
+  const servers = []
+  for (let n = 0; n < 3; n += 1) {
+    const bus = await freePort()
+    const words = [
+      '--appendonly', 'yes', '--cluster-enabled', 'yes', '--cluster-port', `${bus}`, '--cluster-node-timeout', '1000',
+      '--cluster-require-full-coverage', 'no',
+    ]
+    const server = await startOn((one) => [...common(one), ...words])
+    servers.push(Object.assign(server, { bus }))
+  }
+  for (const [n, server] of servers.entries()) {
+    await server.ask('CLUSTER', 'SET-CONFIG-EPOCH', n + 1)
+    const [first, after] = [n, n + 1].map((third) => Math.ceil((third * SLOTS) / servers.length))
+    await server.ask('CLUSTER', 'ADDSLOTSRANGE', first, after - 1)
+    if (n > 0) await server.ask('CLUSTER', 'MEET', '127.0.0.1', servers[0].port, servers[0].bus)
+  }
+  const knowsAll = async (server) => {
+    const slots = await server.ask('CLUSTER', 'SLOTS')
+    return /cluster_state:ok/.test(await server.ask('CLUSTER', 'INFO')) && slots.length === servers.length
+  }
+  for (const server of servers) await eventually(() => knowsAll(server), 'cluster of three masters')
+  const stop = () => Promise.all(servers.map((server) => server.stop()))
+  return { servers, stop }
+}

@@ -1,0 +1,157 @@
+// A pusher-js client on one node that keeps everything it sees, with times, and says where that contradicts itself.
+
+import { Inbox, eventually, reached } from '../harness.mjs'
+
+const SUCCEEDED = 'pusher_internal:subscription_succeeded'
+
+/** What one client saw of one channel, on the connection it has now; `problems` and `events` also on those before. */
+class Log {
+  /** User ids, on presence channels. */
+  roster = new Set()
+  isSubscribed = false
+  /** Times it was told that it is subscribed, on this connection. */
+  yeses = 0
+  /** `{at, change: 'added' | 'removed', id}` */
+  transitions = []
+  /** `{at, event, data}`: what somebody published. */
+  events = []
+  /** The last number of subscribers that it was told. */
+  count
+  /** From when to when, by its own clock, it surely was on the channel. */
+  since
+  leftAt
+  problems = []
+
+  constructor(name, user) {
+    this.name = name
+    this.user = user
+  }
+
+  /** Another connection begins: what comes next is not a change but a new start. */
+  restart() {
+    this.roster = new Set()
+    this.isSubscribed = false
+    this.yeses = 0
+  }
+
+  take(at, event, data) {
+    if (event === SUCCEEDED) this.#begin(data.presence)
+    else if (event === 'pusher_internal:member_added') this.#change(at, 'added', data.user_id)
+    else if (event === 'pusher_internal:member_removed') this.#change(at, 'removed', data.user_id)
+    else if (event === 'pusher_internal:subscription_count') this.count = data.subscription_count
+    else if (event === 'pusher:subscription_error') this.problems.push(`subscription refused: ${JSON.stringify(data)}`)
+    else {
+      if (!this.isSubscribed) this.problems.push(`${event} before the subscription`)
+      this.events.push({ at, event, data })
+    }
+  }
+
+  #begin(presence) {
+    this.isSubscribed = true
+    this.yeses += 1
+    if (this.yeses > 1) this.problems.push(`subscribed ${this.yeses} times`)
+    if (!presence) return
+    const ids = Object.keys(presence.hash)
+    if (presence.count !== ids.length || presence.ids.length !== ids.length) this.problems.push('a roster that is at odds with itself')
+    if (!ids.includes(this.user)) this.problems.push(`${this.user} is not in the first roster`)
+    this.roster = new Set(ids)
+  }
+
+  #change(at, change, id) {
+    const isNew = change === 'added'
+    if (!this.isSubscribed) this.problems.push(`${id} ${change} before the subscription`)
+    if (this.roster.has(id) === isNew) this.problems.push(`${id} ${change} twice`)
+    if (id === this.user) this.problems.push(`${change}, told of itself`)
+    if (isNew) this.roster.add(id)
+    else this.roster.delete(id)
+    this.transitions.push({ at, change, id })
+  }
+}
+
+/** A client. Made by `Cluster.seat`. */
+export class Seat {
+  #logs = new Map()
+  /** Names of the channels it means to be on. */
+  wants = new Set()
+  /** Everything, as pusher-js decodes it, each once taken. */
+  frames = new Inbox()
+  /** Errors the server told it of. */
+  errors = []
+  /** Connections it has had. */
+  connections = 0
+
+  constructor(client, node, user) {
+    this.client = client
+    this.node = node
+    this.user = user
+    client.connection.bind('message', (frame) => this.#take(frame))
+    client.connection.bind('error', (error) => this.errors.push(error))
+    client.connection.bind('connected', () => {
+      this.connections += 1
+    })
+    // Before the first frame of the next connection.
+    client.connection.bind('connecting', () => this.#logs.forEach((log) => log.restart()))
+    client.connection.bind('disconnected', () => this.#logs.forEach((log) => log.restart()))
+    client.connection.bind('unavailable', () => this.#logs.forEach((log) => log.restart()))
+  }
+
+  #take(frame) {
+    if (frame.channel !== undefined) this.log(frame.channel).take(performance.now(), frame.event, frame.data)
+    this.frames.push(frame)
+  }
+
+  /** What it saw of the channel. */
+  log(name) {
+    if (!this.#logs.has(name)) this.#logs.set(name, new Log(name, this.user))
+    return this.#logs.get(name)
+  }
+
+  get logs() {
+    return [...this.#logs.values()]
+  }
+
+  /** Subscribes, and waits for the yes. */
+  async join(...names) {
+    for (const name of names) {
+      this.wants.add(name)
+      this.client.subscribe(name)
+    }
+    for (const name of names) {
+      const log = this.log(name)
+      const yes = () => log.isSubscribed
+      await eventually(yes, `subscription of ${this.user} to ${name} at ${this.node.name}`).catch((error) => {
+        throw new Error(`${error.message}; ${log.problems.join(', ')}`)
+      })
+      Object.assign(log, { since: performance.now(), leftAt: undefined })
+    }
+    return this.log(names[0])
+  }
+
+  /** Unsubscribes. Nothing answers that. */
+  leave(name) {
+    this.wants.delete(name)
+    this.client.unsubscribe(name)
+    this.log(name).leftAt = performance.now()
+    this.log(name).restart()
+  }
+
+  /** Closes its connection for good. */
+  close() {
+    this.isGone = true
+    this.wants.clear()
+    this.#logs.forEach((log) => {
+      log.leftAt ??= performance.now()
+    })
+    this.client.disconnect()
+  }
+
+  /** Milliseconds from a ping to its pong, as a page would send one. */
+  async ping() {
+    const began = performance.now()
+    this.client.send_event('pusher:ping', {})
+    await this.frames.next(({ event }) => event === 'pusher:pong', 'pong')
+    return performance.now() - began
+  }
+
+  connected = () => reached(this.client, 'connected')
+}

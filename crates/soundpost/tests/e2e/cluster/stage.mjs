@@ -1,0 +1,315 @@
+// A cluster as the tests see it: nodes over one Redis, each a process, perhaps behind a fault proxy of its own; clients
+// and publishers; and the check at the end, which every test of a fault has to pass.
+
+import assert from 'node:assert/strict'
+import { readFileSync } from 'node:fs'
+import { APP, Clients, DEADLINE, configOf, eventually, sdk, startServer } from '../harness.mjs'
+import { startFaultProxy } from './fault_proxy.mjs'
+import { account, Publisher } from './publisher.mjs'
+import { remains } from './remains.mjs'
+import { startRedis } from './redis.mjs'
+import { Seat } from './seat.mjs'
+
+/** A node keeps a topic for so long after its last subscriber has left, milliseconds. */
+export const LINGER = 5000
+/** A node that says nothing for so long is dead, milliseconds. */
+export const LEASE = 6000
+
+/** What a node may have grown by in a test, bytes; the allocator keeps some of what it had. */
+const GROWTH_MAX = 24 << 20
+
+/** `[redis]` of a configuration file; values as JSON, which is TOML for texts, numbers and lists. */
+const redisLines = (settings) =>
+  `[redis]\nenabled = true\n${Object.entries(settings).map(([key, value]) => `${key} = ${JSON.stringify(value)}\n`).join('')}`
+
+/** A node: a process, its addresses, and what it says of itself. */
+class Node {
+  #program
+
+  constructor(name, program, proxy) {
+    this.name = name
+    this.#program = program
+    this.proxy = proxy
+    this.port = program.port
+    this.gone = program.gone
+    this.isAlive = true
+    const [, admin] = program.said.join('\n').match(/admin +(http:\/\/[^/]+)/)
+    this.admin = admin
+  }
+
+  get said() {
+    return this.#program.said
+  }
+
+  /** Ended without a word, as by the kernel. */
+  async kill() {
+    this.isAlive = false
+    await this.#program.stop()
+  }
+
+  /** Asked to end, as by a deployment; resolves when it has. */
+  async drain() {
+    this.isAlive = false
+    await this.#program.drain()
+  }
+
+  pause = () => this.#program.signal('SIGSTOP')
+
+  resume = () => this.#program.signal('SIGCONT')
+
+  /** The metrics as `name{labels}` to number. */
+  async metrics() {
+    const text = await (await fetch(`${this.admin}/metrics`)).text()
+    const lines = text.split('\n').filter((line) => line && !line.startsWith('#'))
+    return new Map(lines.map((line) => [line.slice(0, line.lastIndexOf(' ')), Number(line.slice(line.lastIndexOf(' ') + 1))]))
+  }
+
+  /** The sum over all labels of one metric; 0 where there is none. */
+  async metric(name) {
+    const all = [...(await this.metrics())].filter(([key]) => key === name || key.startsWith(`${name}{`))
+    return all.reduce((sum, [, value]) => sum + value, 0)
+  }
+
+  /** What `/up` or `/ready` of the admin listener says. */
+  async health(path) {
+    const response = await fetch(`${this.admin}${path}`)
+    return { status: response.status, text: (await response.text()).trim() }
+  }
+
+  /** Resident memory, bytes. */
+  memory = () => Number(readFileSync(`/proc/${this.#program.pid}/status`, 'utf8').match(/VmRSS:\s+(\d+)/)[1]) * 1024
+}
+
+export class Cluster {
+  nodes = []
+  seats = []
+  publishers = []
+  #clients = new Clients()
+  #ends = []
+  #options
+  #memory = new Map()
+
+  constructor(options) {
+    this.#options = options
+    this.app = options.app ?? APP
+  }
+
+  /** Has `end` called when the test is over, the last one first. */
+  onEnd(end) {
+    this.#ends.unshift(end)
+  }
+
+  async end() {
+    this.#clients.close()
+    for (const end of this.#ends) await end()
+  }
+
+  /** Starts one more node. */
+  async node(settings = {}) {
+    const { redis = {}, app = {}, server = {}, isBehindProxy } = { ...this.#options.settings, ...settings }
+    const proxy = isBehindProxy ? await startFaultProxy(this.redis) : undefined
+    if (proxy) this.onEnd(() => proxy.stop())
+    const url = this.redis?.port && `redis://127.0.0.1:${proxy?.port ?? this.redis.port}/${settings.database ?? 0}`
+    const lines = Object.entries({ drain_seconds: 2, ...server }).map(([key, value]) => `${key} = ${JSON.stringify(value)}`)
+    const scaling = this.redis === null ? '' : redisLines({ ...(url ? { url } : {}), ...redis })
+    const config = `[server]\n${lines.join('\n')}\n[admin]\nport = 0\n${scaling}${configOf(this.app, app)}`
+    const program = await startServer({ config })
+    const node = new Node(String.fromCharCode(65 + this.nodes.length), program, proxy)
+    this.nodes.push(node)
+    this.onEnd(() => {
+      node.isAlive = false
+      return program.stop()
+    })
+    await this.isReady(node)
+    this.#memory.set(node, node.memory())
+    return node
+  }
+
+  /** Waits until the node has its Redis. */
+  isReady(node) {
+    const well = async () => {
+      const { status, text } = await node.health('/ready')
+      return status === 200 && !/degraded/.test(text)
+    }
+    return eventually(well, `node ${node.name} with its Redis`)
+  }
+
+  get alive() {
+    return this.nodes.filter(({ isAlive }) => isAlive)
+  }
+
+  /** A client at a node, connected. `through`: a proxy in front of the node. */
+  async seat(node, user, { through, watchlist, ...options } = {}) {
+    const signer = sdk(node, { ...this.app, encryptionMasterKeyBase64: Buffer.alloc(32, 7).toString('base64') })
+    const member = (name) => (name.startsWith('presence-') ? { user_id: user, user_info: { name: `${user}!` } } : undefined)
+    const channelAuthorization = {
+      customHandler: ({ socketId, channelName }, done) => done(null, signer.authorizeChannel(socketId, channelName, member(channelName))),
+    }
+    const userAuthentication = {
+      customHandler: ({ socketId }, done) => done(null, signer.authenticateUser(socketId, { id: user, watchlist })),
+    }
+    const client = this.#clients.pusher(through ?? node, { key: this.app.key, channelAuthorization, userAuthentication, ...options })
+    const seat = new Seat(client, node, user)
+    this.seats.push(seat)
+    await seat.connected()
+    return seat
+  }
+
+  /** A client that is on channels. */
+  async seated(node, user, channels, options) {
+    const seat = await this.seat(node, user, options)
+    await seat.join(...channels)
+    return seat
+  }
+
+  /** A Laravel Echo at a node. */
+  echo = (node, options) => this.#clients.echo(node, options)
+
+  publisher(name, node) {
+    const publisher = new Publisher(name, node, this.app)
+    this.publishers.push(publisher)
+    return publisher
+  }
+
+  /** A signed GET of the HTTP API. */
+  async get(node, path, params) {
+    const response = await sdk(node, { ...this.app, timeout: 5000 }).get({ path, params })
+    return response.json()
+  }
+
+  /** Clients that are still there. */
+  get present() {
+    return this.seats.filter(({ isGone }) => !isGone)
+  }
+
+  /** Who is on the channel, as this test knows: distinct users of the clients that want to be on it. */
+  truth(name) {
+    return new Set(this.present.filter(({ wants }) => wants.has(name)).map(({ user }) => user))
+  }
+
+  /** Where anybody's view of the channels is not the truth. */
+  async differences() {
+    const names = new Set(this.seats.flatMap(({ logs }) => logs.map(({ name }) => name)))
+    const differences = []
+    const compare = (who, name, seen, expected) => {
+      const [a, b] = [seen, expected].map((value) => JSON.stringify(value instanceof Set ? [...value].sort() : value))
+      if (a !== b) differences.push(`${who} says of ${name}: ${a}, not ${b}`)
+    }
+    for (const name of names) {
+      if (name.startsWith('#')) continue
+      const [isPresence, truth] = [name.startsWith('presence-'), this.truth(name)]
+      const seats = this.present.filter(({ wants }) => wants.has(name))
+      for (const seat of seats) {
+        const log = seat.log(name)
+        if (!log.isSubscribed) differences.push(`${seat.user} is not subscribed to ${name}`)
+        else if (isPresence) compare(`${seat.user} at ${seat.node.name}`, name, log.roster, truth)
+      }
+      const asked = this.alive.filter(({ isAside }) => !isAside).map(async (node) => {
+        const info = isPresence ? 'user_count,subscription_count' : 'subscription_count'
+        const channel = await this.get(node, `/channels/${name}`, { info })
+        const expected = seats.length > 0
+          ? { occupied: true, ...(isPresence ? { user_count: truth.size } : {}), subscription_count: seats.length }
+          : { occupied: false }
+        const seen = Object.fromEntries(Object.keys(expected).map((key) => [key, channel[key]]))
+        compare(`node ${node.name}`, name, seen, expected)
+        if (isPresence && seats.length > 0) {
+          const { users } = await this.get(node, `/channels/${name}/users`)
+          compare(`node ${node.name} (users)`, name, new Set(users.map(({ id }) => id)), truth)
+        }
+        const { channels } = await this.get(node, '/channels')
+        compare(`node ${node.name} (list)`, name, name in channels, seats.length > 0)
+      })
+      await Promise.all(asked)
+    }
+    return differences
+  }
+
+  /** Waits until everybody sees the truth; gives the milliseconds from `since` until then. */
+  async agreed(since, milliseconds = DEADLINE) {
+    const until = performance.now() + milliseconds - (performance.now() - since)
+    for (;;) {
+      const differences = await this.differences().catch((error) => [String(error)])
+      const now = performance.now()
+      if (differences.length === 0) return Math.round(now - since)
+      if (now > until) throw new Error(`no agreement within ${milliseconds} ms:\n${differences.join('\n')}`)
+      await new Promise((resolve) => setTimeout(resolve, 20))
+    }
+  }
+
+  /** Nobody has seen anything that contradicts what they had seen before. */
+  assertConsistent() {
+    const problems = this.seats.flatMap(({ user, node, logs }) =>
+      logs.flatMap(({ name, problems }) => problems.map((problem) => `${user} at ${node.name}, ${name}: ${problem}`)))
+    assert.deepEqual(problems, [])
+  }
+
+  /** Times that clients saw one user, or anybody, come or go since then. */
+  transitions(since = 0, id) {
+    return this.seats.flatMap((seat) => seat.logs.flatMap(({ name, transitions }) =>
+      transitions.filter((one) => one.at >= since && (id === undefined || one.id === id)).map((one) => ({ ...one, name, seat }))))
+  }
+
+  /** The account of all events, asserted: nothing lost but what `excuses` allows, nothing twice, nothing out of order. */
+  assertEvents(options) {
+    const { which, ...sum } = account(this.publishers, this.seats, options)
+    const wrong = { lost: sum.lost, duplicated: sum.duplicated, reversed: sum.reversed, strange: sum.strange }
+    assert.deepEqual(wrong, { lost: 0, duplicated: 0, reversed: 0, strange: 0 }, `${JSON.stringify(sum)} ${which.slice(0, 20).join(', ')}`)
+    return sum
+  }
+
+  /**
+   * The end of every test: nobody saw a contradiction, the events add up; then all leave, and nothing may be left, in
+   * Redis or in the nodes. Gives the account of the events.
+   */
+  async finish(options = {}) {
+    await Promise.all(this.publishers.map((publisher) => publisher.stop()))
+    // An event is delivered after its publisher was answered, by a little.
+    const excused = () => account(this.publishers, this.seats, options)
+    await eventually(() => excused().lost === 0, 'last events').catch(() => {})
+    this.assertConsistent()
+    const events = this.assertEvents(options)
+    this.present.forEach((seat) => seat.close())
+    await eventually(async () => (await this.leftovers()).length === 0, 'clean cluster', DEADLINE + LINGER).catch(async ({ message }) => {
+      throw new Error(`${message}:\n${(await this.leftovers()).join('\n')}`)
+    })
+    for (const node of this.alive) {
+      const grown = node.memory() - this.#memory.get(node)
+      assert.ok(grown < GROWTH_MAX, `node ${node.name} has grown by ${Math.round(grown / 1024)} kB`)
+    }
+    return events
+  }
+
+  /** What is left when all clients have gone. */
+  async leftovers() {
+    const found = []
+    for (const node of this.alive) {
+      for (const name of ['soundpost_connections', 'soundpost_channels', 'soundpost_subscriptions']) {
+        const value = await node.metric(name)
+        if (value !== 0) found.push(`node ${node.name}: ${name} ${value}`)
+      }
+    }
+    if (this.redis) found.push(...(await remains(this.redis.servers ?? [this.redis], this.#options.names ?? 'soundpost:0:reverb', this.alive.length)))
+    return found
+  }
+}
+
+/**
+ * A cluster for a test. `nodes`: how many; `redis`: a running one, `null` for none, by default one of its own;
+ * `isBehindProxy`: each node has a fault proxy between itself and Redis; `settings`: `{redis, app, server}` for the
+ * configuration files; `names`: what all its names in Redis begin with.
+ */
+export async function startCluster(t, { nodes = 2, redis, ...options } = {}) {
+  const cluster = new Cluster(options)
+  t.after(() => cluster.end())
+  cluster.redis = redis === undefined ? await startRedis(options.server) : redis
+  if (cluster.redis) cluster.onEnd(() => cluster.redis.stop())
+  await Promise.all(Array.from({ length: nodes }, () => cluster.node()))
+  return cluster
+}
+
+/** The line that says what a test of a fault has found. */
+export function report(t, what, { agreed, ...figures }, events) {
+  const more = Object.entries({ agreed: `${agreed} ms`, ...figures }).map(([name, value]) => `${name} ${value}`)
+  const account = ['sent', 'accepted', 'lost', 'excused', 'duplicated', 'reversed'].map((name) => `${name} ${events?.[name] ?? 0}`)
+  t.diagnostic(`fault: ${what} | ${more.join(', ')} | events: ${account.join(', ')}`)
+}
