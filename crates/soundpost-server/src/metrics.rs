@@ -27,7 +27,7 @@ pub enum TriggerResult {
     Accepted,
     /// A status of the 400s.
     Refused,
-    /// 503: no room.
+    /// 503: no room, or Redis away.
     Unavailable,
 }
 
@@ -42,7 +42,7 @@ impl TriggerResult {
 pub enum ClientEventResult {
     /// Handed on to the channel.
     Accepted,
-    /// No room in a worker's inbox.
+    /// No room in a worker's inbox, or Redis away.
     Unavailable,
 }
 

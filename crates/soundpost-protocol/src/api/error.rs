@@ -2,7 +2,7 @@
 //! Laravel's `Pusher error: <body>.` reads as a sentence.
 
 use crate::{
-    api::Attribute,
+    api::{Attribute, Outage, Wanted},
     app::{AppId, JSON_DEPTH_MAX},
     channel::{ChannelKind, ChannelNameError},
 };
@@ -242,9 +242,14 @@ pub enum ApiError {
     /// A queue of this node is full; nobody got the event.
     #[error("the server is over capacity; try again later")]
     OverCapacity,
-    /// The other nodes could not be reached, or did not say whether they were.
-    #[error("the other servers of the cluster cannot be reached; the event may not have arrived")]
-    Cluster,
+    /// The node is one of several, and what joins them does not answer.
+    #[error("{}", outage.told(*wanted))]
+    Cluster {
+        /// What is wrong with it.
+        outage: Outage,
+        /// What could not be done for want of it.
+        wanted: Wanted,
+    },
     /// A fault of ours, caught.
     #[error("internal server error")]
     ServerFault,
@@ -293,8 +298,17 @@ impl ApiError {
             Self::Item { error, .. } => error.status(),
             Self::RateLimit { .. } => 429,
             Self::ServerFault => 500,
-            Self::OverCapacity | Self::Cluster => 503,
+            Self::OverCapacity | Self::Cluster { .. } => 503,
         }
+    }
+
+    /// What `Retry-After` says, seconds; `None` where a program that knows nothing of events should not send the same
+    /// request again by itself.
+    pub fn retry_after_seconds(&self) -> Option<u32> {
+        if let Self::Cluster { outage, wanted } = self {
+            return outage.may_be_repeated(*wanted).then_some(1);
+        }
+        matches!(self, Self::RateLimit { .. }).then_some(1)
     }
 
     /// [`UnknownApp`](Self::UnknownApp) with an excerpt of the id in the path.
@@ -381,11 +395,6 @@ mod tests {
             ),
             (ApiError::ServerFault, 500, "internal server error"),
             (ApiError::OverCapacity, 503, "the server is over capacity; try again later"),
-            (
-                ApiError::Cluster,
-                503,
-                "the other servers of the cluster cannot be reached; the event may not have arrived",
-            ),
             (
                 ApiError::InfoNotApplicable { attribute: Attribute::UserCount },
                 400,

@@ -15,6 +15,7 @@ use tokio::sync::oneshot;
 pub use census::{Census, next_beat, wants_beat};
 pub use cluster::{Ask, Cluster, HeardEvent, Hearing, KeptFrame, Subject};
 pub use local::Local;
+use redis::RedisMetrics;
 
 use crate::{
     apps::{ChannelKey, UserKey},
@@ -94,6 +95,34 @@ pub enum Adapter {
 }
 
 impl Adapter {
+    /// Whether this node is the whole cluster: then what nobody here hears, nobody hears.
+    pub const fn is_alone(&self) -> bool {
+        match self {
+            Self::Local(_) => true,
+        }
+    }
+
+    /// Whether the store that carries events to all nodes is away.
+    pub const fn is_away(&self) -> bool {
+        match self {
+            Self::Local(_) => false,
+        }
+    }
+
+    /// Whether the node has not found out yet if the store is there.
+    pub const fn is_starting(&self) -> bool {
+        match self {
+            Self::Local(_) => false,
+        }
+    }
+
+    /// What it has counted; a node that is alone counts nothing here.
+    pub const fn redis_metrics(&self) -> Option<&RedisMetrics> {
+        match self {
+            Self::Local(_) => None,
+        }
+    }
+
     /// Takes the events of one request, in their order. Without a receipt they have been handed to the workers.
     ///
     /// Errors: [`Refused`].

@@ -4,6 +4,7 @@
 //! to its limit, then its digest. Nothing is parsed that was not signed.
 
 mod body;
+mod cluster;
 mod events;
 mod queries;
 mod timeline;
@@ -150,9 +151,9 @@ async fn serve(
     match route {
         Route::Events => events::events(node, app, &body).await,
         Route::BatchEvents => events::batch_events(node, app, &body).await,
-        Route::Channels => queries::channels(node, app, &query),
-        Route::Channel(name) => queries::channel(node, app, name, &query),
-        Route::Users(name) => queries::users(node, app, name),
+        Route::Channels => queries::channels(node, app, &query).await,
+        Route::Channel(name) => queries::channel(node, app, name, &query).await,
+        Route::Users(name) => queries::users(node, app, name).await,
         Route::Terminate(user_id) => queries::terminate(node, app, user_id).await,
         Route::Connections => Ok(queries::connections(app)),
     }
@@ -207,8 +208,10 @@ fn refuse(error: &ApiError) -> Response<Full<Bytes>> {
     if let ApiError::Method { allow } = error {
         headers.insert(ALLOW, HeaderValue::from_static(allow));
     }
+    if let Some(seconds) = error.retry_after_seconds() {
+        headers.insert(RETRY_AFTER, HeaderValue::from(seconds));
+    }
     if let ApiError::RateLimit { per_second } = error {
-        headers.insert(RETRY_AFTER, HeaderValue::from_static("1"));
         headers.insert("x-ratelimit-limit", HeaderValue::from(*per_second));
         headers.insert("x-ratelimit-remaining", HeaderValue::from_static("0"));
     }

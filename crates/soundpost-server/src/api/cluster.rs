@@ -1,0 +1,66 @@
+//! What all nodes know together, whether there is one or many: the handlers read the same for both. No node is ever asked
+//! by another: what this one does not know, the adapter reads where all write it down.
+
+use std::{sync::Arc, time::Instant};
+
+use soundpost_protocol::{
+    api::{ApiError, Outage, Wanted},
+    channel::ChannelName,
+    presence::UserId,
+};
+
+use crate::{
+    adapter::{Adapter, ChannelCounts, Refused},
+    apps::{ChannelKey, RunningApp},
+    cache::KeptEvent,
+    node::Node,
+};
+
+/// The counts of each channel, in the order of `keys`; `None` for one that is not occupied.
+pub(super) async fn counts(
+    node: &Node,
+    keys: &[Arc<ChannelKey>],
+) -> Result<Vec<Option<ChannelCounts>>, Refused> {
+    let directory = &node.delivery.directory;
+    match &*node.adapter {
+        Adapter::Local(_) => Ok(keys.iter().map(|key| directory.counts(key)).collect()),
+    }
+}
+
+/// Every occupied channel of the app whose name begins with `prefix`.
+pub(super) async fn channels(
+    node: &Node,
+    app: &RunningApp,
+    prefix: &str,
+) -> Result<Vec<(ChannelName, ChannelCounts)>, Refused> {
+    match &*node.adapter {
+        Adapter::Local(_) => Ok(node.delivery.directory.channels(app.index, prefix)),
+    }
+}
+
+/// The users of a presence channel; none if it is not occupied.
+pub(super) async fn users(node: &Node, key: &ChannelKey) -> Result<Vec<UserId>, Refused> {
+    match &*node.adapter {
+        Adapter::Local(_) => Ok(node.delivery.directory.users(key)),
+    }
+}
+
+/// The event that newcomers of a cache channel get, if one is kept.
+pub(super) async fn kept(
+    node: &Node,
+    app: &RunningApp,
+    key: &ChannelKey,
+) -> Result<Option<KeptEvent>, Refused> {
+    match &*node.adapter {
+        Adapter::Local(_) => Ok(app.cache.event(&key.name, Instant::now())),
+    }
+}
+
+/// What the publisher is told.
+pub(super) const fn refusal(refused: Refused, wanted: Wanted) -> ApiError {
+    match refused {
+        Refused::Full => ApiError::OverCapacity,
+        Refused::Away => ApiError::Cluster { outage: Outage::Away, wanted },
+        Refused::Unconfirmed => ApiError::Cluster { outage: Outage::Silent, wanted },
+    }
+}
