@@ -3,4 +3,9 @@
 mod metrics;
 pub mod wire;
 
-pub use metrics::{Histogram, Published, RedisMetrics, Tally};
+pub use metrics::{Fill, Level, RedisMetrics, Total};
+
+/// Publishes that may wait to be written.
+pub const PUBLISHES_MAX: usize = 65_536;
+/// Their bytes.
+pub const PUBLISH_BYTES_MAX: usize = 64 << 20;
