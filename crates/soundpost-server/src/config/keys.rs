@@ -8,7 +8,7 @@ use super::{
     ConfigError,
     error::Place,
     layers::Flat,
-    written::{AdminFile, AppFile, CertificateFile, ServerFile, TlsFile},
+    written::{AdminFile, AppFile, CertificateFile, RedisFile, RedisTlsFile, ServerFile, TlsFile},
 };
 
 /// A key of the configuration's contract that only a later version can honour.
@@ -21,15 +21,7 @@ struct Later {
     feature: &'static str,
 }
 
-const LATER: &[Later] = &[
-    Later { key: "redis.enabled", off: Some("false"), feature: "Redis" },
-    Later { key: "redis.url", off: Some("redis://127.0.0.1:6379/0"), feature: "Redis" },
-    Later { key: "redis.prefix", off: Some("soundpost"), feature: "Redis" },
-    Later { key: "redis.local_first", off: Some("false"), feature: "Redis" },
-    Later { key: "redis.on_outage", off: Some("refuse"), feature: "Redis" },
-    Later { key: "redis", off: None, feature: "Redis" },
-    Later { key: "apps.webhooks", off: Some("\"\""), feature: "webhooks" },
-];
+const LATER: &[Later] = &[Later { key: "apps.webhooks", off: Some("\"\""), feature: "webhooks" }];
 
 /// Every key of the written types, lists without their index: `server.port`, `apps.key`.
 pub(super) fn known() -> Vec<String> {
@@ -38,6 +30,8 @@ pub(super) fn known() -> Vec<String> {
         ("server.tls", fields::<TlsFile>()),
         ("server.tls.certificates", fields::<CertificateFile>()),
         ("admin", fields::<AdminFile>()),
+        ("redis", fields::<RedisFile>()),
+        ("redis.tls", fields::<RedisTlsFile>()),
         ("apps", fields::<AppFile>()),
     ];
     let dotted = |(table, fields): &(&str, &[&str])| -> Vec<String> {

@@ -14,7 +14,7 @@ use super::{
     effective::Values,
     error::Place,
     files::read_text,
-    keys, reverb, soketi,
+    keys, redis, reverb, soketi,
     written::{AppFile, Scalar, Secret, SettingsFile},
 };
 
@@ -161,6 +161,7 @@ pub(super) fn layer(sources: Sources) -> Result<Layered, ConfigError> {
     if let Some(open) = uncertain.into_iter().find(is_open) {
         return Err(open.error);
     }
+    redis::layers::settle(&mut plain);
     let (settings, origins) = merge(plain, "")?;
     let apps = apps.into_iter().map(|AppLayers { tables, mut layers, .. }| {
         for (begin, defaults) in app_defaults.iter().rev() {

@@ -167,27 +167,24 @@ impl Read {
             None => {}
         }
         let mut sources = Sources { flags: flags.flat(), ..Sources::default() };
-        let mut settles_scaling = false;
         files.note(&dir.join(flags.config.as_deref().unwrap_or(Path::new(STANDARD_FILE))));
         let file = flags.file(dir);
         if let Some(path) = &file {
             sources.file = layers::read_toml(path)?;
-            settles_scaling = sources.file.contains_key(reverb_file::SCALING);
             keys::check(&mut sources.file)?;
             notes.push(Note::info(format!("configured by {}", path.display())));
         }
         sources.soundpost = environment.soundpost(&mut notes)?;
-        settles_scaling |=
-            environment.value("SOUNDPOST_REDIS__ENABLED").is_some_and(|value| !value.is_empty());
         if reads_laravel {
             foreign(flags, &environment, dir, &mut sources, &mut notes, files)?;
         }
-        if settles_scaling {
-            sources.uncertain.retain(|open| !open.keys.iter().any(|key| key == reverb_file::SCALING));
-        }
         let mut layered = layers::layer(sources)?;
         let mut settings = Settings::try_from(&layered)?;
+        redis::resolve::trace_url(&mut layered);
         settings.find_certificates(&mut layered, &environment, dir, files);
+        if let Some(tls) = settings.redis.as_mut().and_then(|redis| redis.tls.as_mut()) {
+            tls.start_from(dir);
+        }
         settings.log.filter =
             environment.value("SOUNDPOST_LOG").filter(|text| !text.is_empty()).map(str::to_owned);
         settings.log.colours = environment.value("NO_COLOR").is_none_or(str::is_empty);

@@ -5,7 +5,7 @@ use std::{
     path::Path,
 };
 
-use super::{Flags, LogFormat, Report, Settings, keys};
+use super::{Flags, LogFormat, RedisServers, Report, Settings, keys};
 
 const PAGE: &str = include_str!("../../../../docs/configuration.md");
 
@@ -108,6 +108,8 @@ fn default_of(key: &str, settings: &Settings) -> String {
             LogFormat::Human => "\"human\"".to_owned(),
             LogFormat::Json => "\"json\"".to_owned(),
         },
+        "server.ready_requires_redis" => server.ready_requires_redis.to_string(),
+        key if key.starts_with("redis.") => default_of_redis(key, settings),
         "admin.host" => format!("{:?}", server.admin.host.to_string()),
         "admin.port" => server.admin.port.to_string(),
         "apps.id" | "apps.key" | "apps.secret" => "required".to_owned(),
@@ -159,6 +161,26 @@ fn default_of(key: &str, settings: &Settings) -> String {
         "apps.timestamp_window_seconds" => app.timestamp_window.unwrap().as_secs().to_string(),
         "apps.strict_info" => app.strict_info.to_string(),
         other => panic!("a default for {other}"),
+    }
+}
+
+fn default_of_redis(key: &str, settings: &Settings) -> String {
+    if key == "redis.enabled" {
+        return settings.redis.is_some().to_string();
+    }
+    let redis = with("redis.enabled", "true").unwrap().redis.unwrap();
+    match key {
+        "redis.url" => format!("\"redis://{}/{}\"", redis.servers, redis.database),
+        "redis.database" => redis.database.to_string(),
+        "redis.prefix" => format!("{:?}", redis.prefix),
+        "redis.channel" => format!("{:?}", redis.channel),
+        "redis.local_first" => redis.local_first.to_string(),
+        "redis.on_outage" => format!("{:?}", format!("{:?}", redis.on_outage).to_lowercase()),
+        _ => {
+            assert!(matches!(redis.servers, RedisServers::Standalone(_)));
+            assert_eq!((redis.username, redis.password, redis.tls), (None, None, None));
+            "none".to_owned()
+        }
     }
 }
 

@@ -65,11 +65,6 @@ fn refusals_about_apps_and_later_features_name_the_key_and_no_secret() {
             "[[apps]]\nid = \"a/b\"\nkey = \"k\"\nsecret = \"s\"",
             "apps.0.id (soundpost.toml) is \"a/b\", which contains '/'; allowed are A-Z a-z 0-9 and . _ ~ -",
         ),
-        (
-            "[redis]\nenabled = true",
-            "redis.enabled (soundpost.toml): this version of Soundpost does not have Redis",
-        ),
-        ("[redis]\npool = 1", "redis.pool (soundpost.toml): this version of Soundpost does not have Redis"),
         ("[server]\ntls = \"x.pem\"", "server.tls (soundpost.toml): expected a table of keys"),
         (
             "[[apps.webhooks]]\nurl = \"x\"",
@@ -130,9 +125,9 @@ fn refusals_about_variables_name_the_variable() {
             "REVERB_APP_PING_INTERVAL is \"0\"; expected a whole number from 1 to 3600",
         ),
         (
-            vec![("SOUNDPOST_REDIS__ENABLED", "true")],
+            vec![("SOUNDPOST_REDIS__ENABLE", "true")],
             "",
-            "redis.enabled (SOUNDPOST_REDIS__ENABLED): this version of Soundpost does not have Redis",
+            "redis.enable (SOUNDPOST_REDIS__ENABLE): unknown key; did you mean SOUNDPOST_REDIS__ENABLED?",
         ),
         (vec![], "A=1\nREVERB_HOST=a b", ".env:2: REVERB_HOST: a value with spaces needs quotes"),
     ] {

@@ -6,7 +6,7 @@ use super::{
     AdminSettings, ConfigError, LogFormat, LogSettings, Note, ServerSettings, Settings, apps,
     checks::Table,
     layers::Layered,
-    network,
+    network, redis,
     settings::{cores, queue_bytes_default},
     tls::tls,
     written::ServerFile,
@@ -46,7 +46,7 @@ impl TryFrom<&Layered> for Settings {
         let defaults = ServerSettings::default();
         let queue = queue_bytes_default(&apps);
         Ok(Self {
-            redis: None,
+            redis: redis::resolve::redis(layered, &mut notes)?,
             server: ServerSettings {
                 listen,
                 unix,
@@ -76,11 +76,15 @@ impl TryFrom<&Layered> for Settings {
                     4096..=16_777_216,
                 )?,
                 request_bytes_max: request_bytes_max(server, file)?,
-                ready_requires_redis: defaults.ready_requires_redis,
                 watch_files: server.boolean("watch_files", file.watch_files.as_ref(), true)?,
                 tls: tls(layered)?,
                 tls_handshake_timeout: defaults.tls_handshake_timeout,
                 admin: admin(layered)?,
+                ready_requires_redis: server.boolean(
+                    "ready_requires_redis",
+                    file.ready_requires_redis.as_ref(),
+                    false,
+                )?,
             },
             apps,
             development_app,

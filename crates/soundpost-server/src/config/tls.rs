@@ -62,7 +62,8 @@ fn pair(
     Ok(Pair { table: table.name.to_owned(), key, certificate, passphrase: passphrase.transpose()? })
 }
 
-fn path(table: Table<'_>, key: &str, written: &Scalar) -> Result<PathBuf, ConfigError> {
+/// The path of a file. Errors: it is no text, or empty.
+pub(super) fn path(table: Table<'_>, key: &str, written: &Scalar) -> Result<PathBuf, ConfigError> {
     let text = table.text(key, written)?;
     if text.trim().is_empty() {
         return Err(ConfigError::Value {

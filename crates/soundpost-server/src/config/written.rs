@@ -47,6 +47,7 @@ pub(super) struct List(pub(super) Vec<Scalar>);
 pub(super) struct SettingsFile {
     pub(super) server: ServerFile,
     pub(super) admin: AdminFile,
+    pub(super) redis: RedisFile,
 }
 
 /// `[server]`
@@ -73,6 +74,7 @@ pub(super) struct ServerFile {
     pub(super) tls: TlsFile,
     pub(super) debug: Option<Scalar>,
     pub(super) log_format: Option<Scalar>,
+    pub(super) ready_requires_redis: Option<Scalar>,
 }
 
 /// `[server.tls]`
@@ -101,6 +103,37 @@ pub(super) struct CertificateFile {
 pub(super) struct AdminFile {
     pub(super) host: Option<Scalar>,
     pub(super) port: Option<Scalar>,
+}
+
+/// `[redis]`
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub(super) struct RedisFile {
+    pub(super) enabled: Option<Scalar>,
+    /// A secret: it may hold the password.
+    pub(super) url: Option<Secret>,
+    pub(super) username: Option<Scalar>,
+    pub(super) password: Option<Secret>,
+    pub(super) database: Option<Scalar>,
+    pub(super) sentinels: Option<List>,
+    pub(super) master: Option<Scalar>,
+    pub(super) sentinel_username: Option<Scalar>,
+    pub(super) sentinel_password: Option<Secret>,
+    pub(super) cluster: Option<List>,
+    pub(super) prefix: Option<Scalar>,
+    pub(super) channel: Option<Scalar>,
+    pub(super) local_first: Option<Scalar>,
+    pub(super) on_outage: Option<Scalar>,
+    pub(super) tls: RedisTlsFile,
+}
+
+/// `[redis.tls]`
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub(super) struct RedisTlsFile {
+    pub(super) ca: Option<Scalar>,
+    pub(super) certificate: Option<Scalar>,
+    pub(super) key: Option<Scalar>,
 }
 
 /// `[[apps]]`

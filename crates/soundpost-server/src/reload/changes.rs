@@ -4,7 +4,7 @@ use std::fmt;
 
 use crate::{
     apps::AppChanges,
-    config::{AdminSettings, LogSettings, ServerSettings, Settings, UnixSocket},
+    config::{AdminSettings, LogSettings, RedisServers, RedisSettings, ServerSettings, Settings, UnixSocket},
 };
 
 /// More apps than these are counted, not named.
@@ -42,7 +42,8 @@ impl Changes {
 
 fn all(old: &Settings, new: &Settings) -> Vec<Change> {
     let (server, admin) = (server(&old.server, &new.server), admin(old.server.admin, new.server.admin));
-    server.into_iter().chain(admin).chain(log(&old.log, &new.log)).collect()
+    let redis = redis(old.redis.as_ref(), new.redis.as_ref());
+    server.into_iter().chain(admin).chain(redis).chain(log(&old.log, &new.log)).collect()
 }
 
 /// The names of all keys, changed or not.
@@ -53,7 +54,7 @@ pub(super) fn keys(old: &Settings, new: &Settings) -> impl Iterator<Item = &'sta
 
 /// Keeps of `settings` what needs a new start, and takes the rest from `new`.
 pub(super) fn take_live(settings: &mut Settings, new: Settings) {
-    let Settings { server: old, log, .. } = std::mem::replace(settings, new);
+    let Settings { server: old, log, redis, .. } = std::mem::replace(settings, new);
     let ServerSettings { listen, unix, port, path, hostname, workers, send_buffer_bytes, admin, tls, .. } =
         old;
     let new = settings.server.clone();
@@ -62,6 +63,8 @@ pub(super) fn take_live(settings: &mut Settings, new: Settings) {
     settings.server =
         ServerSettings { listen, unix, port, path, hostname, workers, send_buffer_bytes, admin, tls, ..new };
     settings.log.format = log.format;
+    // Whoever changed Redis or the name under a running node would find half of its channels here, half there.
+    settings.redis = redis;
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -73,7 +76,7 @@ enum Holds {
 /// A key, from when it holds, and whether it is as it was.
 type Change = (&'static str, Holds, bool);
 
-fn server(old: &ServerSettings, new: &ServerSettings) -> [Change; 19] {
+fn server(old: &ServerSettings, new: &ServerSettings) -> [Change; 20] {
     use Holds::{AtOnce, FromStart};
     // No `..`: a new key does not compile without its line.
     let ServerSettings {
@@ -90,8 +93,7 @@ fn server(old: &ServerSettings, new: &ServerSettings) -> [Change; 19] {
         queue_bytes_max,
         send_buffer_bytes,
         request_bytes_max,
-        // No key sets it yet.
-        ready_requires_redis: _,
+        ready_requires_redis,
         watch_files,
         tls,
         tls_handshake_timeout: _,
@@ -131,7 +133,40 @@ fn server(old: &ServerSettings, new: &ServerSettings) -> [Change; 19] {
         ("server.tls.certificate", FromStart, tls.is_empty() == new.tls.is_empty()),
         ("server.tls.certificate", AtOnce, tls.is_empty() || new.tls.is_empty() || *tls == new.tls),
         ("server.watch_files", AtOnce, *watch_files == new.watch_files),
+        ("server.ready_requires_redis", AtOnce, *ready_requires_redis == new.ready_requires_redis),
     ]
+}
+
+/// A Redis that comes or goes is one change; of one that stays each key is.
+fn redis(old: Option<&RedisSettings>, new: Option<&RedisSettings>) -> Vec<Change> {
+    let (Some(old), Some(new)) = (old, new) else {
+        return vec![("redis.enabled", Holds::FromStart, old.is_none() == new.is_none())];
+    };
+    // No `..` here either.
+    let RedisSettings { servers, username, password, database, tls, prefix, channel, local_first, on_outage } =
+        old;
+    let way = match new.servers {
+        RedisServers::Standalone(_) => "redis.url",
+        RedisServers::Sentinel { .. } => "redis.sentinels",
+        RedisServers::Cluster(_) => "redis.cluster",
+    };
+    let ca = |tls: &RedisSettings| tls.tls.as_ref().map(|tls| tls.ca.clone());
+    let client = |tls: &RedisSettings| tls.tls.as_ref().and_then(|tls| tls.client.clone());
+    let is_same_tls = tls.is_some() == new.tls.is_some();
+    [
+        (way, *servers == new.servers && is_same_tls),
+        ("redis.username", *username == new.username),
+        ("redis.password", *password == new.password),
+        ("redis.database", *database == new.database),
+        ("redis.tls.ca", !is_same_tls || ca(old) == ca(new)),
+        ("redis.tls.certificate", !is_same_tls || client(old) == client(new)),
+        ("redis.prefix", *prefix == new.prefix),
+        ("redis.channel", *channel == new.channel),
+        ("redis.local_first", *local_first == new.local_first),
+        ("redis.on_outage", *on_outage == new.on_outage),
+    ]
+    .map(|(key, is_same)| (key, Holds::FromStart, is_same))
+    .to_vec()
 }
 
 fn admin(old: AdminSettings, new: AdminSettings) -> [Change; 2] {

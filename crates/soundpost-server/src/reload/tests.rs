@@ -14,7 +14,10 @@ use soundpost_protocol::{app::AppKey, presence::NodeId};
 use super::*;
 use crate::{
     apps::{Apps, Quota},
-    config::{Flags, Listen, LogFormat},
+    config::{
+        Flags, Listen, LogFormat, OnOutage, RedisAddress, RedisPassword, RedisServers, RedisSettings,
+        RedisTls,
+    },
     delivery::{Delivery, Queued},
 };
 
@@ -193,6 +196,45 @@ fn what_has_changed_is_said_without_values() {
     assert!(text.starts_with("apps added: a0, a1, ") && text.ends_with(", a19, and 3 more"), "{text}");
 }
 
+fn address() -> RedisAddress {
+    RedisAddress::Tcp("127.0.0.1".to_owned(), 6379)
+}
+
+fn redis(servers: RedisServers) -> RedisSettings {
+    RedisSettings {
+        servers,
+        username: None,
+        password: None,
+        database: 0,
+        tls: None,
+        prefix: "p".to_owned(),
+        channel: "c".to_owned(),
+        local_first: false,
+        on_outage: OnOutage::Refuse,
+    }
+}
+
+#[test]
+fn redis_is_as_it_was_at_the_start_and_what_differs_is_named() {
+    let alone = Settings::new(vec![app("a", "one")]);
+    let joined = Settings { redis: Some(redis(RedisServers::Standalone(address()))), ..alone.clone() };
+    assert_eq!(Changes::of_server(&alone, &joined).start, ["redis.enabled"]);
+    assert_eq!(Changes::of_server(&joined, &joined.clone()), Changes::default());
+    let mut other = joined.clone();
+    let of_other = other.redis.as_mut().unwrap();
+    of_other.tls = Some(RedisTls::default());
+    of_other.password = Some(RedisPassword::new("hush"));
+    of_other.on_outage = OnOutage::Local;
+    other.server.ready_requires_redis = true;
+    let changes = Changes::of_server(&joined, &other);
+    assert_eq!(changes.start, ["redis.url", "redis.password", "redis.on_outage"]);
+    assert_eq!(changes.live, ["server.ready_requires_redis"]);
+    let mut held = joined.clone();
+    changes::take_live(&mut held, other);
+    assert_eq!(held.redis, joined.redis);
+    assert!(held.server.ready_requires_redis);
+}
+
 #[test]
 fn changes_are_named_as_on_the_page() {
     let (mut old, mut new) = (app("a", "one"), app("b", "two"));
@@ -200,7 +242,22 @@ fn changes_are_named_as_on_the_page() {
     old.limits.message_bytes_max = 1;
     let settings = [Settings::new(vec![old.clone()]), Settings::new(vec![new.clone()])];
     let [before, after] = &settings;
-    for key in changes::keys(before, after).filter(|key| *key != "SOUNDPOST_LOG") {
+    let redis = |servers| Settings { redis: Some(redis(servers)), ..before.clone() };
+    let [one, sentinels, cluster] = [
+        RedisServers::Standalone(address()),
+        RedisServers::Sentinel {
+            master: "m".to_owned(),
+            sentinels: vec![address()],
+            username: None,
+            password: None,
+        },
+        RedisServers::Cluster(vec![address()]),
+    ]
+    .map(redis);
+    let pairs =
+        [(before, after), (before, &one), (&one, &sentinels), (&sentinels, &cluster), (&cluster, &one)];
+    let keys = pairs.into_iter().flat_map(|(before, after)| changes::keys(before, after));
+    for key in keys.filter(|key| *key != "SOUNDPOST_LOG") {
         assert!(PAGE.contains(&format!("| `{key}` |")), "{key}");
     }
     for key in old.changes(&new) {

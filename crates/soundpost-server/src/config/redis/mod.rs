@@ -1,6 +1,16 @@
 //! The checked settings of the Redis that makes several nodes one server: `[redis]`.
 
-use std::{fmt, path::PathBuf};
+pub(super) mod layers;
+pub(super) mod resolve;
+pub(super) mod url;
+
+#[cfg(test)]
+mod tests;
+
+use std::{
+    fmt,
+    path::{Path, PathBuf},
+};
 
 use zeroize::Zeroizing;
 
@@ -65,6 +75,14 @@ pub struct RedisTls {
     pub client: Option<(PathBuf, PathBuf)>,
 }
 
+impl RedisTls {
+    /// Makes the paths those of the directory `dir`.
+    pub(super) fn start_from(&mut self, dir: &Path) {
+        self.ca = self.ca.take().map(|ca| dir.join(ca));
+        self.client = self.client.take().map(|(certificate, key)| (dir.join(certificate), dir.join(key)));
+    }
+}
+
 /// What becomes of events while Redis is away.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum OnOutage {
@@ -97,6 +115,21 @@ impl fmt::Debug for RedisPassword {
     }
 }
 
+impl fmt::Display for RedisServers {
+    /// `127.0.0.1:6379`, `mymaster of the sentinels a:26379, b:26379`, `the cluster of a:7000, b:7000`.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let listed =
+            |all: &[RedisAddress]| all.iter().map(ToString::to_string).collect::<Vec<_>>().join(", ");
+        match self {
+            Self::Standalone(address) => write!(f, "{address}"),
+            Self::Sentinel { master, sentinels, .. } => {
+                write!(f, "{master} of the sentinels {}", listed(sentinels))
+            }
+            Self::Cluster(nodes) => write!(f, "the cluster of {}", listed(nodes)),
+        }
+    }
+}
+
 impl fmt::Display for RedisAddress {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
@@ -104,5 +137,14 @@ impl fmt::Display for RedisAddress {
             Self::Tcp(host, port) => write!(f, "{host}:{port}"),
             Self::Unix(path) => write!(f, "{}", path.display()),
         }
+    }
+}
+
+impl fmt::Display for RedisSettings {
+    /// What the log says of it: `127.0.0.1:6379, database 0, names begin with soundpost:0:reverb`. Without who logs in.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { servers, database, prefix, channel, tls, .. } = self;
+        let tls = if tls.is_some() { " with TLS" } else { "" };
+        write!(f, "{servers}{tls}, database {database}, names begin with {prefix}:{database}:{channel}")
     }
 }
