@@ -26,7 +26,7 @@ use soundpost_protocol::{
 };
 use soundpost_server::{
     apps::{Apps, Quota, RunningApp, WorkerId},
-    delivery::{Delivery, Hub, Queued},
+    delivery::{Delivery, Hub, Queued, Reach},
     node::Node,
     socket::{self, Admitted, Dialect, Opened, Sockets},
     tls::Transport,
@@ -68,7 +68,7 @@ fn main() -> Result<(), Box<dyn Error>> {
 async fn serve() -> Result<(), Box<dyn Error>> {
     let mut app = App::new(AppId::parse("echo")?, AppKey::parse("echo")?, AppSecret::new("echo"));
     app.limits.message_bytes_max = MESSAGE_BYTES_MAX;
-    let delivery = Arc::new(Delivery::new(1, NodeId(1)));
+    let delivery = Arc::new(Delivery::new(1, Reach::Local(NodeId(1))));
     let queued = Queued::new(1, QUEUE_BYTES_MAX, usize::MAX);
     let node = Node::new(Apps::new(vec![app], 1), delivery, queued, Quota::new(None));
     let Some(app) = node.apps.by_id("echo") else { return Err("one app went in".into()) };

@@ -22,7 +22,7 @@ use crate::{
     admin,
     apps::{Apps, Quota, WORKERS_MAX, WorkerId},
     config::{ServerSettings, Settings},
-    delivery::{Delivery, Queued},
+    delivery::{Delivery, Queued, Reach},
     drain,
     listen::{Listener, SocketFile, listen, listen_admin},
     memory,
@@ -80,7 +80,7 @@ impl Server {
         let admin = listen_admin(server.admin.host, server.admin.port, server.admin.explicit)?;
         let workers = server.workers.get().min(WORKERS_MAX);
         let node_bytes_max = memory::limit().map_or(usize::MAX, |bytes| bytes / 4);
-        let delivery = Arc::new(Delivery::new(workers, NodeId(random()?)));
+        let delivery = Arc::new(Delivery::new(workers, Reach::Local(NodeId(random()?))));
         let mut node = Node::new(
             Apps::new(settings.apps.clone(), workers),
             delivery,

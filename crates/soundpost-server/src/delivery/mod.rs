@@ -17,7 +17,7 @@ mod trigger;
 mod users;
 mod wheel;
 
-use std::sync::atomic::AtomicUsize;
+use std::sync::{Arc, atomic::AtomicUsize};
 
 use soundpost_protocol::{presence::NodeId, socket_id::SocketId};
 
@@ -32,7 +32,7 @@ pub use subscribers::Subscriber;
 pub use ticker::{Due, Ticker};
 pub use users::Users;
 
-use crate::apps::WorkerId;
+use crate::{adapter, apps::WorkerId};
 
 /// Names a connection on its worker: the slot it lives in, and which of the slot's tenants it is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -66,6 +66,15 @@ impl ConnectionRef {
     }
 }
 
+/// How far the picture of who is there reaches.
+#[derive(Debug)]
+pub enum Reach {
+    /// This node alone: this life of it, the writer of every roster.
+    Local(NodeId),
+    /// All nodes of a cluster.
+    Cluster(Arc<adapter::Cluster>),
+}
+
 /// Everything the workers of a node share for delivery.
 #[derive(Debug)]
 pub struct Delivery {
@@ -79,13 +88,19 @@ pub struct Delivery {
     pub inboxes: Inboxes,
     /// Clients that have a seat on some worker, those that are closing too.
     pub seats: AtomicUsize,
-    /// This life of this node, the writer of its share of every roster.
+    /// This life of this node, the writer of every roster of a node that is alone.
     node: NodeId,
+    /// The other nodes, if there may be any.
+    cluster: Option<Arc<adapter::Cluster>>,
 }
 
 impl Delivery {
     /// For `workers` workers.
-    pub fn new(workers: usize, node: NodeId) -> Self {
+    pub fn new(workers: usize, reach: Reach) -> Self {
+        let (node, cluster) = match reach {
+            Reach::Local(node) => (node, None),
+            Reach::Cluster(cluster) => (cluster.life(), Some(cluster)),
+        };
         Self {
             directory: Directory::default(),
             users: Users::default(),
@@ -93,7 +108,13 @@ impl Delivery {
             inboxes: Inboxes::new(workers),
             seats: AtomicUsize::new(0),
             node,
+            cluster,
         }
+    }
+
+    /// Whether there may be other nodes.
+    pub const fn is_clustered(&self) -> bool {
+        self.cluster.is_some()
     }
 
     /// Collects wake-ups; drop it when all that belongs together is put in.

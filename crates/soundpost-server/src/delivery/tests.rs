@@ -38,7 +38,7 @@ impl Stage {
     fn new() -> Self {
         let app = App::new(AppId::parse("a").unwrap(), AppKey::parse("k").unwrap(), AppSecret::new("s"));
         let app = Apps::new(vec![app], 1).by_id("a").unwrap().index;
-        let delivery = Delivery::new(2, NodeId(1));
+        let delivery = Delivery::new(2, Reach::Local(NodeId(1)));
         let cache = Arc::new(Cache::new(10_000, Duration::from_secs(60)));
         Self { delivery, app, cache, tells_count: false, hold: Duration::ZERO, members_max: None }
     }

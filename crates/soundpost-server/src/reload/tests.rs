@@ -18,7 +18,7 @@ use crate::{
         Flags, Listen, LogFormat, OnOutage, RedisAddress, RedisPassword, RedisServers, RedisSettings,
         RedisTls,
     },
-    delivery::{Delivery, Queued},
+    delivery::{Delivery, Queued, Reach},
 };
 
 const PAGE: &str = include_str!("../../../../docs/configuration.md");
@@ -47,7 +47,7 @@ impl Stage {
         let (files, settings) = invocation.load();
         let settings = settings.unwrap();
         let queued = Queued::new(1, 1 << 20, 1 << 30);
-        let delivery = Arc::new(Delivery::new(1, NodeId(1)));
+        let delivery = Arc::new(Delivery::new(1, Reach::Local(NodeId(1))));
         let node =
             Arc::new(Node::new(Apps::new(settings.apps.clone(), 1), delivery, queued, Quota::new(None)));
         node.settle(&settings);

@@ -14,7 +14,7 @@ use soundpost_protocol::{
 use super::*;
 use crate::{
     apps::{Apps, Quota},
-    delivery::{Delivery, Queued},
+    delivery::{Delivery, Queued, Reach},
     drain,
     faults::FAULT,
 };
@@ -31,7 +31,7 @@ impl Stage {
             App::new(AppId::parse("app").unwrap(), AppKey::parse("key").unwrap(), AppSecret::new("secret"));
         app.client_events = ClientEvents::All;
         app.client_events_on_public = true;
-        let delivery = Arc::new(Delivery::new(1, NodeId(1)));
+        let delivery = Arc::new(Delivery::new(1, Reach::Local(NodeId(1))));
         let queued = Queued::new(1, 1 << 20, 1 << 30);
         let node = Arc::new(Node::new(Apps::new(vec![app], 1), delivery, queued, Quota::new(None)));
         let worker = Worker::start(WorkerId(0), Arc::clone(&node)).unwrap();
