@@ -267,9 +267,19 @@ impl ClusterChannel {
         self.wants.is_empty() && !is_restless
     }
 
+    /// Whether it has members, and not only a count.
+    pub const fn is_presence(&self) -> bool {
+        self.is_presence
+    }
+
     /// Whether it hears its topic and knows all shares: what it says of the cluster is true.
     pub fn is_live(&self) -> bool {
         self.state == State::Live
+    }
+
+    /// Whether the store may hold a share of this node, of this life or of earlier ones, that is not empty.
+    pub const fn may_be_stored(&self) -> bool {
+        self.is_stored || !self.predecessors.is_empty()
     }
 
     /// Who is on the channel, as far as this node knows.
