@@ -75,20 +75,24 @@ impl Cache {
     /// Keeps an event instead of the one before it, forgetting the oldest of the app as far as it needs their room. One
     /// that is larger than all the room there is is not kept, and neither is the one before it, which would be wrong.
     pub fn keep(&self, channel: &ChannelName, frame: &Frame, data_bytes: usize, now: Instant) {
-        let mut shelf = self.0.lock();
-        shelf.forget(channel);
-        shelf.sweep(now);
-        let cost = cost(frame);
-        if cost > shelf.bytes_max {
-            return;
-        }
-        shelf.make_room(cost);
-        shelf.ages += 1;
-        shelf.bytes += cost;
-        let age = shelf.ages;
-        shelf.by_age.insert(age, channel.clone());
-        let kept = Kept { frame: frame.clone(), data_bytes, until: now + shelf.ttl, age };
-        shelf.kept.insert(channel.clone(), kept);
+        self.0.lock().keep(channel, frame, data_bytes, Duration::MAX, now);
+    }
+
+    /// The same for an event that has been kept elsewhere and has only `left` of its time.
+    pub fn keep_for(
+        &self,
+        channel: &ChannelName,
+        frame: &Frame,
+        data_bytes: usize,
+        left: Duration,
+        now: Instant,
+    ) {
+        self.0.lock().keep(channel, frame, data_bytes, left, now);
+    }
+
+    /// Keeps nothing for the channel any more.
+    pub fn forget(&self, channel: &ChannelName) {
+        self.0.lock().forget(channel);
     }
 
     /// The event a newcomer gets, if one is kept.
@@ -116,6 +120,29 @@ impl Cache {
 }
 
 impl Shelf {
+    fn keep(
+        &mut self,
+        channel: &ChannelName,
+        frame: &Frame,
+        data_bytes: usize,
+        left: Duration,
+        now: Instant,
+    ) {
+        self.forget(channel);
+        self.sweep(now);
+        let cost = cost(frame);
+        if cost > self.bytes_max {
+            return;
+        }
+        self.make_room(cost);
+        self.ages += 1;
+        self.bytes += cost;
+        let age = self.ages;
+        self.by_age.insert(age, channel.clone());
+        let kept = Kept { frame: frame.clone(), data_bytes, until: now + self.ttl.min(left), age };
+        self.kept.insert(channel.clone(), kept);
+    }
+
     /// Forgets the oldest until there is room for `cost` more bytes, or nothing is left.
     fn make_room(&mut self, cost: usize) {
         while self.bytes > self.bytes_max.saturating_sub(cost) {
@@ -124,7 +151,8 @@ impl Shelf {
         }
     }
 
-    /// All of an app are kept for the same time, so the oldest goes first.
+    /// Nearly all of an app are kept for the same time, so the oldest goes first. One that had less time left may stay
+    /// behind those before it, but is given to nobody.
     fn sweep(&mut self, now: Instant) {
         while let Some(oldest) = self.by_age.values().next().cloned() {
             if self.kept.get(&oldest).is_some_and(|kept| kept.until > now) {
@@ -175,6 +203,23 @@ mod tests {
         cache.sweep(start + Duration::from_secs(60));
         let shelf = cache.0.lock();
         assert_eq!((shelf.kept.len(), shelf.by_age.len(), shelf.bytes), (0, 0, 0));
+    }
+
+    #[test]
+    fn what_was_kept_elsewhere_has_only_the_rest_of_its_time() {
+        let start = Instant::now();
+        let cache = Cache::new(10_000, Duration::from_secs(60));
+        let channel = name("cache-a");
+        let frame = server_frame::event(&channel, "e", "\"1\"");
+        let keep_for = |seconds| cache.keep_for(&channel, &frame, 3, Duration::from_secs(seconds), start);
+        let is_kept = |seconds| cache.frame(&channel, start + Duration::from_secs(seconds)).is_some();
+        keep_for(5);
+        assert_eq!([is_kept(4), is_kept(5)], [true, false]);
+        keep_for(500);
+        assert_eq!([is_kept(59), is_kept(60)], [true, false], "no longer than the settings say");
+        cache.forget(&channel);
+        assert!(!is_kept(0));
+        assert_eq!(cache.0.lock().bytes, 0);
     }
 
     #[test]
