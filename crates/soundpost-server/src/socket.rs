@@ -20,8 +20,9 @@ use std::{
 
 use soundpost_protocol::{
     channel::ChannelName,
-    close::CloseReason,
+    close::{CloseReason, Refusal},
     connection::{Connection, Effect, Input, Refused},
+    server_frame,
     websocket::{Frame, Message},
 };
 use tokio::{
@@ -355,6 +356,10 @@ fn perform(hub: &mut Hub, name: ConnectionRef, effects: &mut Vec<Effect>) {
 }
 
 fn relay(hub: &mut Hub, name: ConnectionRef, channel: ChannelName, frame: Frame) {
+    if hub.is_entering(name, &channel) {
+        let refusal = server_frame::refusal(&Refusal::Unauthorized, Some(channel.as_str()));
+        return perform(hub, name, &mut vec![Effect::Count(Refused::ClientEvent), Effect::Send(refusal)]);
+    }
     let worker = hub.worker;
     let adapter = Arc::clone(&hub.adapter);
     let Some(seat) = hub.get_mut(name) else { return };

@@ -27,25 +27,25 @@ pub(super) struct Told {
 }
 
 impl Delivery {
-    /// Tells the count of a channel that has just changed, now or later.
-    pub(super) fn tell_count(&self, channel: &mut Channel, wakes: &mut Wakes<'_>) {
+    /// Tells the count of a channel that has just become `count`, now or later.
+    pub(super) fn tell_count(&self, channel: &mut Channel, count: u32, wakes: &mut Wakes<'_>) {
         let kind = channel.key.name.kind();
         if kind.is_presence() || kind == ChannelKind::ServerToUser {
             return;
         }
         let now = Instant::now();
         let next = channel.told.at.map_or(now, |at| at + INTERVAL);
-        if channel.subscribers() > PROMPT_MAX && next > now {
+        if count > PROMPT_MAX && next > now {
             if !channel.told.is_put_off {
                 self.put_count_off(channel, next);
             }
         } else {
-            self.tell_count_now(channel, now, wakes);
+            self.tell_count_now(channel, count, now, wakes);
         }
     }
 
-    fn tell_count_now(&self, channel: &mut Channel, now: Instant, wakes: &mut Wakes<'_>) {
-        let frame = server_frame::subscription_count(&channel.key.name, channel.subscribers());
+    fn tell_count_now(&self, channel: &mut Channel, count: u32, now: Instant, wakes: &mut Wakes<'_>) {
+        let frame = server_frame::subscription_count(&channel.key.name, count);
         let told = self.put_all(channel, &frame, Urgency::Join, wakes, || Item::Event {
             channel: Arc::clone(&channel.key),
             frame: frame.clone(),
@@ -66,7 +66,8 @@ impl Delivery {
     pub(super) fn count_due(&self, key: &ChannelKey, now: Instant, wakes: &mut Wakes<'_>) {
         let mut shard = self.directory.lock(key);
         if let Some(channel) = shard.get_mut(key).filter(|channel| channel.told.is_put_off) {
-            self.tell_count_now(channel, now, wakes);
+            let count = channel.count();
+            self.tell_count_now(channel, count, now, wakes);
         }
     }
 }

@@ -4,7 +4,7 @@
 //! ticker and an app's cache are locked.
 
 use std::{
-    collections::HashMap,
+    collections::{HashMap, HashSet},
     hash::{BuildHasher, Hasher},
     sync::Arc,
 };
@@ -19,7 +19,7 @@ use soundpost_protocol::{
     websocket::Frame,
 };
 
-use super::{counts::Told, ticker::PutOff};
+use super::{cluster::Clustered, counts::Told, ticker::PutOff};
 use crate::{
     adapter::ChannelCounts,
     apps::{AppIndex, ChannelKey, WorkerId},
@@ -52,12 +52,14 @@ pub(super) struct Channel {
     pub(super) presence: Option<Box<Presence>>,
     /// When the count of subscribers was told last.
     pub(super) told: Told,
+    /// What it takes to agree with other nodes, on a node that has any.
+    pub(super) cluster: Option<Box<Clustered>>,
 }
 
 impl Channel {
     fn new(key: Arc<ChannelKey>) -> Self {
         let presence = key.name.kind().is_presence().then(Box::default);
-        Self { key, workers: Vec::with_capacity(1), presence, told: Told::default() }
+        Self { key, workers: Vec::with_capacity(1), presence, told: Told::default(), cluster: None }
     }
 
     pub(super) fn subscribers(&self) -> u32 {
@@ -87,10 +89,20 @@ impl Channel {
         }
     }
 
-    /// Whether nobody is left, nor anybody held.
+    /// How many all are told that there are: of all nodes, where there are others.
+    pub(super) fn count(&self) -> u32 {
+        self.cluster.as_ref().map_or_else(|| self.subscribers(), |clustered| clustered.machine.count())
+    }
+
+    /// Whether nobody of this node is left, nor anybody held.
     fn is_vacated(&self) -> bool {
         let is_held = self.presence.as_ref().is_some_and(|presence| !presence.held.is_empty());
         self.workers.is_empty() && !is_held
+    }
+
+    /// Whether the cluster needs nothing of it either.
+    fn is_over(&self) -> bool {
+        self.is_vacated() && self.cluster.as_ref().is_none_or(|clustered| clustered.is_idle())
     }
 
     /// Whether the HTTP API counts the channel among the occupied ones.
@@ -111,6 +123,8 @@ impl Channel {
 #[derive(Debug, Default)]
 pub(super) struct Shard {
     channels: HashMap<Arc<ChannelKey>, Channel, RandomState>,
+    /// Those whose machines want to know that time passes.
+    restless: HashSet<Arc<ChannelKey>, RandomState>,
 }
 
 impl Shard {
@@ -124,14 +138,43 @@ impl Shard {
         self.channels.entry(Arc::clone(&key)).or_insert_with(|| Channel::new(key))
     }
 
-    /// Forgets a channel nobody is subscribed to.
+    /// Forgets a channel of which nothing is left.
     pub(super) fn remove_if_vacated(&mut self, key: &ChannelKey) {
-        if self.channels.get(key).is_some_and(Channel::is_vacated) {
+        if self.channels.get(key).is_some_and(Channel::is_over) {
             self.channels.remove(key);
             if self.channels.capacity() > 4 * self.channels.len() + SPARE_ENTRIES {
                 self.channels.shrink_to(2 * self.channels.len());
             }
         }
+    }
+
+    /// After a call of a channel's machine: remembers whether time matters to it, and forgets a channel that is over.
+    pub(super) fn settle(&mut self, key: &ChannelKey) {
+        let Some(channel) = self.channels.get(key) else { return };
+        let is_at_rest = channel.cluster.as_ref().is_none_or(|clustered| clustered.machine.is_at_rest());
+        if !is_at_rest {
+            self.restless.insert(Arc::clone(&channel.key));
+        } else if self.restless.remove(key)
+            && self.restless.capacity() > 4 * self.restless.len() + SPARE_ENTRIES
+        {
+            self.restless.shrink_to(2 * self.restless.len());
+        }
+        self.remove_if_vacated(key);
+    }
+
+    /// The channels whose machines want to know that time passes.
+    pub(super) fn restless(&self) -> Vec<Arc<ChannelKey>> {
+        self.restless.iter().cloned().collect()
+    }
+
+    /// All channels.
+    pub(super) fn channels(&self) -> impl Iterator<Item = &Channel> {
+        self.channels.values()
+    }
+
+    /// Their names.
+    pub(super) fn keys(&self) -> Vec<Arc<ChannelKey>> {
+        self.channels.keys().cloned().collect()
     }
 }
 
@@ -158,7 +201,19 @@ impl Directory {
         self.shards[shard].lock()
     }
 
-    /// The counts of one channel, if it is occupied.
+    /// The locks, one after the other.
+    pub(super) fn shards(&self) -> impl Iterator<Item = MutexGuard<'_, Shard>> {
+        self.shards.iter().map(Mutex::lock)
+    }
+
+    /// The counts of one channel over all nodes, if this node knows them for certain without asking: it hears all that
+    /// the others say of it.
+    pub fn cluster_counts(&self, key: &ChannelKey) -> Option<ChannelCounts> {
+        let shard = self.lock(key);
+        shard.channels.get(key)?.cluster.as_ref()?.counts()
+    }
+
+    /// The counts of one channel on this node, if it is occupied.
     pub fn counts(&self, key: &ChannelKey) -> Option<ChannelCounts> {
         self.lock(key).channels.get(key).filter(|channel| channel.is_occupied()).map(Channel::counts)
     }
@@ -214,10 +269,10 @@ impl Directory {
         Some((version, frame))
     }
 
-    /// Calls `see` with the app, kind and subscribers of every channel.
+    /// Calls `see` with the app, kind and subscribers of every channel that has any, or somebody held.
     pub fn survey(&self, mut see: impl FnMut(AppIndex, ChannelKind, u32)) {
         for shard in &self.shards {
-            for channel in shard.lock().channels.values() {
+            for channel in shard.lock().channels.values().filter(|channel| !channel.is_vacated()) {
                 see(channel.key.app, channel.key.name.kind(), channel.subscribers());
             }
         }

@@ -89,6 +89,14 @@ impl Hub {
                 self.arrive(Newcomer { name: connection, ticket, cached }, at_once);
                 return None;
             }
+            Item::Refuse { connection, ticket, channel } => {
+                self.refuse(connection, ticket, &channel, at_once);
+                return None;
+            }
+            Item::RelayFailed { connection, channel } => {
+                self.relay_failed(connection, &channel, at_once);
+                return None;
+            }
             Item::Admit => {
                 self.admit(at_once);
                 return None;

@@ -11,7 +11,7 @@ use std::{
 };
 
 use parking_lot::Mutex;
-use soundpost_protocol::{socket_id::SocketId, websocket::Frame};
+use soundpost_protocol::{channel::ChannelName, socket_id::SocketId, websocket::Frame};
 use tokio::sync::Notify;
 
 use super::ConnectionRef;
@@ -64,6 +64,22 @@ pub enum Item {
         /// What.
         channel: Arc<ChannelKey>,
     },
+    /// The join of a connection was refused after it had waited; the directory knows why. Tell it.
+    Refuse {
+        /// Who.
+        connection: SocketId,
+        /// What it asked for, and may have withdrawn since.
+        ticket: u32,
+        /// Where it is not let in.
+        channel: Arc<ChannelKey>,
+    },
+    /// A client event that was taken did not reach the cluster for certain: tell its sender.
+    RelayFailed {
+        /// Who.
+        connection: SocketId,
+        /// On which channel.
+        channel: ChannelName,
+    },
     /// Let those in who wait for a large roster.
     Admit,
     /// Send the frame to one connection.
@@ -84,7 +100,12 @@ impl Item {
     const fn cost(&self) -> usize {
         match self {
             Self::Event { frame, .. } | Self::Notice { frame, .. } | Self::Tell { frame, .. } => cost(frame),
-            Self::Join { .. } | Self::Rejoin { .. } | Self::Terminate { .. } | Self::Admit => ITEM_COST,
+            Self::Join { .. }
+            | Self::Rejoin { .. }
+            | Self::Refuse { .. }
+            | Self::RelayFailed { .. }
+            | Self::Terminate { .. }
+            | Self::Admit => ITEM_COST,
         }
     }
 }
@@ -141,6 +162,11 @@ impl Inbox {
         self.items.lock().push_back(item);
     }
 
+    /// Whether events are taken.
+    fn has_room(&self) -> bool {
+        self.cost.load(Ordering::Relaxed) < COST_MAX
+    }
+
     fn wake(&self) {
         self.filled.notify_one();
     }
@@ -166,6 +192,11 @@ impl Inboxes {
     /// One for each worker.
     pub fn new(workers: usize) -> Self {
         Self((0..workers).map(|_| Inbox::default()).collect())
+    }
+
+    /// Whether no inbox is so full that it refuses events.
+    pub(super) fn have_room(&self) -> bool {
+        self.0.iter().all(Inbox::has_room)
     }
 
     /// The inbox of a worker somebody outside has named, if there is that worker.

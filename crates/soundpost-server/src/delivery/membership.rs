@@ -35,7 +35,7 @@ pub struct Joiner {
 }
 
 /// What a presence channel needs to know of a join.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub struct Joining {
     /// Who comes.
     pub member: Arc<Member>,
@@ -49,7 +49,7 @@ pub struct Joining {
 #[derive(Clone, Copy, Debug)]
 pub struct Company<'a> {
     /// The kept events of cache channels.
-    pub cache: &'a Cache,
+    pub cache: &'a Arc<Cache>,
     /// All are told how many they are now.
     pub tells_count: bool,
 }
@@ -81,6 +81,9 @@ impl Delivery {
         company: Company<'_>,
         wakes: &mut Wakes<'_>,
     ) -> Result<Arc<ChannelKey>, SubscriptionFailure> {
+        if let Some(cluster) = &self.cluster {
+            return self.join_cluster(cluster, joiner, key, (ticket, joining), company, wakes);
+        }
         let mut shard = self.directory.lock(&key);
         let own_inbox = self.inboxes.of(joiner.worker);
         if !own_inbox.reserve(None, Urgency::Join) {
@@ -101,7 +104,7 @@ impl Delivery {
         own_inbox.put(Item::Join { connection: joiner.connection, ticket, cached });
         wakes.add(joiner.worker);
         if let Some(channel) = shard.get_mut(&key).filter(|_| company.tells_count) {
-            self.tell_count(channel, wakes);
+            self.tell_count(channel, channel.subscribers(), wakes);
         }
         Ok(key)
     }
@@ -161,6 +164,9 @@ impl Delivery {
         member: Option<&Arc<Member>>,
         wakes: &mut Wakes<'_>,
     ) -> Result<(), SubscriptionFailure> {
+        if let Some(cluster) = &self.cluster {
+            return self.rejoin_cluster(cluster, joiner, channel, member, wakes);
+        }
         let mut shard = self.directory.lock(channel);
         let inbox = self.inboxes.of(joiner.worker);
         if !inbox.reserve(None, Urgency::Join) {
@@ -181,6 +187,9 @@ impl Delivery {
     /// Counts the connection out and tells the others if its user has left, now or when nobody has come back in its
     /// place for a while. Cannot fail.
     pub fn leave(&self, joiner: Joiner, key: &ChannelKey, leaving: &Leaving<'_>, wakes: &mut Wakes<'_>) {
+        if let Some(cluster) = &self.cluster {
+            return self.leave_cluster(cluster, joiner, key, leaving, wakes);
+        }
         let mut shard = self.directory.lock(key);
         let Some(channel) = shard.get_mut(key) else { return };
         channel.subtract(joiner.worker);
@@ -188,7 +197,7 @@ impl Delivery {
             self.leave_roster(joiner, channel, user_id, leaving, wakes);
         }
         if leaving.tells_count && !leaving.is_quiet {
-            self.tell_count(channel, wakes);
+            self.tell_count(channel, channel.subscribers(), wakes);
         }
         shard.remove_if_vacated(key);
     }
@@ -201,15 +210,11 @@ impl Delivery {
         leaving: &Leaving<'_>,
         wakes: &mut Wakes<'_>,
     ) {
-        let Some(presence) = channel.presence.as_deref_mut() else { return };
-        let Presence { roster, version, held, .. } = presence;
-        let hold = leaving.hold;
-        if !leaving.is_quiet && !hold.is_zero() && roster.is_last(joiner.socket_id, user_id) {
-            let removal = Due::Removed(Arc::clone(&channel.key), user_id.clone());
-            let removal = self.ticker.put_off(Instant::now() + hold, removal);
-            held.insert(user_id.clone(), (joiner.socket_id, removal));
+        if self.hold(joiner.socket_id, channel, user_id, leaving) {
             return;
         }
+        let Some(presence) = channel.presence.as_deref_mut() else { return };
+        let Presence { roster, version, .. } = presence;
         let has_left = roster.leave(self.node, joiner.socket_id, user_id);
         // Whoever stays may now be described by another connection.
         *version += 1;
@@ -218,6 +223,24 @@ impl Delivery {
             let frame = server_frame::member_removed(&channel.key.name, user_id);
             self.notify(channel, &frame, version, Urgency::Leave, wakes);
         }
+    }
+
+    /// Puts the end of a member off, if the app wants that and no other connection stands for its user. True if so.
+    pub(super) fn hold(
+        &self,
+        socket_id: SocketId,
+        channel: &mut Channel,
+        user_id: &UserId,
+        leaving: &Leaving<'_>,
+    ) -> bool {
+        let Some(Presence { roster, held, .. }) = channel.presence.as_deref_mut() else { return false };
+        if leaving.is_quiet || leaving.hold.is_zero() || !roster.is_last(socket_id, user_id) {
+            return false;
+        }
+        let removal = Due::Removed(Arc::clone(&channel.key), user_id.clone());
+        let removal = self.ticker.put_off(Instant::now() + leaving.hold, removal);
+        held.insert(user_id.clone(), (socket_id, removal));
+        true
     }
 
     /// A held member has not come back: now it has left.
@@ -237,6 +260,9 @@ impl Delivery {
             return;
         };
         held.remove(user_id);
+        if let Some(cluster) = &self.cluster {
+            return self.leave_held(cluster, &mut shard, key, (socket_id, user_id), wakes);
+        }
         if roster.leave(self.node, socket_id, user_id) {
             *version += 1;
             let version = *version;
@@ -247,7 +273,7 @@ impl Delivery {
     }
 
     /// Puts a notice into the inbox of every worker with subscribers, all or none.
-    fn notify(
+    pub(super) fn notify(
         &self,
         channel: &Channel,
         frame: &Frame,

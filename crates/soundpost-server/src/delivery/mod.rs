@@ -3,6 +3,7 @@
 //! Delivering never waits: what can be waited for in here is only that there is something to do. Nothing knows HTTP,
 //! Redis or configuration files.
 
+mod cluster;
 mod counts;
 mod directory;
 mod fan_out;

@@ -108,6 +108,8 @@ impl Stage {
                     )
                 }
                 Item::Rejoin { .. } => "rejoin".to_owned(),
+                Item::Refuse { ticket, .. } => format!("refuse {ticket}"),
+                Item::RelayFailed { connection, channel } => format!("failed {connection} {channel}"),
                 Item::Admit => "admit".to_owned(),
                 Item::Tell { frame, .. } => format!("tell {}", part(frame)),
                 Item::Terminate { connection } => format!("terminate {connection}"),

@@ -6,9 +6,12 @@ use std::{
 };
 
 use soundpost_protocol::{
+    app::ClientEvents,
     channel::ChannelName,
+    connection::Effect,
     presence::Member,
     server_frame::{self, SubscriptionFailure},
+    socket_id::SocketId,
     user::User,
     websocket::Frame,
 };
@@ -150,6 +153,69 @@ impl Hub {
         let (roster_version, frame) = self.success(key)?;
         self.subscribers.renew(place, roster_version);
         Some(frame)
+    }
+
+    /// A join that has waited was refused: takes it back, if it is still wanted, and tells the client.
+    pub(in crate::delivery) fn refuse(
+        &mut self,
+        connection: SocketId,
+        ticket: u32,
+        key: &ChannelKey,
+        at_once: bool,
+    ) {
+        let Some(refusal) = self.delivery.take_refusal(key, connection, ticket) else { return };
+        if let Some(id) = refusal.user_id {
+            self.delivery.note_presence(&UserKey { app: key.app, id }, connection, false);
+        }
+        let Some(name) = self.find(connection) else { return };
+        let Some(seat) = self.seats.get_mut(name) else { return };
+        seat.pending.retain(|pending| pending.ticket != ticket);
+        let Some(connection) = seat.connection.as_mut() else { return };
+        let mut effects = Vec::new();
+        connection.join_failed(&key.name, &refusal.failure, &mut effects);
+        // Each subscribe has its own answer, as if each had been refused at once.
+        for _ in 1..refusal.answers {
+            effects.extend(refusal.failure.frames(key.name.as_str()).map(Effect::Send));
+        }
+        self.answer(name, &effects, at_once);
+    }
+
+    /// A client event did not reach the cluster for certain: tells its sender, if it is still there.
+    pub(in crate::delivery) fn relay_failed(
+        &mut self,
+        sender: SocketId,
+        channel: &ChannelName,
+        at_once: bool,
+    ) {
+        let Some(name) = self.find(sender) else { return };
+        let mut effects = Vec::new();
+        if let Some(connection) = self.seats.get(name).and_then(|seat| seat.connection.as_ref()) {
+            connection.relay_failed(channel, &mut effects);
+        }
+        self.answer(name, &effects, at_once);
+    }
+
+    /// Carries out what becomes of something that was refused: frames and counts.
+    fn answer(&mut self, name: ConnectionRef, effects: &[Effect], at_once: bool) {
+        for effect in effects {
+            if let Effect::Send(frame) = effect {
+                self.give(name, frame, at_once);
+            } else if let Effect::Count(refused) = effect
+                && let Some(app) = self.seats.get(name).and_then(|seat| seat.app.as_ref())
+            {
+                app.counters(self.worker).refused_messages(*refused).add(1);
+            }
+        }
+    }
+
+    /// Whether the connection waits for the cluster to let it in, and may send client events only when it is: it has no
+    /// subscription yet.
+    pub fn is_entering(&self, name: ConnectionRef, channel: &ChannelName) -> bool {
+        let is_it = |pending: &Pending| pending.key.name == *channel;
+        let is_for_members =
+            |seat: &&Seat| seat.app.as_ref().is_some_and(|app| app.app.client_events != ClientEvents::All);
+        self.delivery.is_clustered()
+            && self.seats.get(name).filter(is_for_members).is_some_and(|seat| seat.pending.iter().any(is_it))
     }
 
     /// The `subscription_succeeded` of a channel, and the version of the roster in it.
