@@ -39,6 +39,12 @@ pub enum TlsError {
         /// The file with the certificate.
         certificate: PathBuf,
     },
+    /// Whom to trust is not said, and the system has nobody to be trusted.
+    #[error("{place} is not set, and the system has no certificates to trust")]
+    NoRoots {
+        /// The key of the configuration that would say it.
+        place: String,
+    },
     /// No random numbers, or nothing to encrypt with.
     #[error("TLS cannot be set up: {0}")]
     System(#[from] rustls::Error),

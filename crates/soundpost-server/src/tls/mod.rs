@@ -5,6 +5,7 @@
 //! under way. Knows nothing of HTTP, frames or the configuration: it is given [`Pair`]s of files.
 
 mod certificates;
+mod client;
 mod error;
 mod handshake;
 mod keys;
@@ -23,6 +24,7 @@ use rustls::{ServerConfig, crypto::ring, server::NoServerSessionStorage};
 use tokio::sync::Semaphore;
 
 pub use certificates::{Certificates, Changed, Fresh, Served};
+pub use client::TlsClient;
 pub use error::TlsError;
 pub use handshake::{Greeted, greet};
 pub use mistakes::Mistakes;

@@ -69,8 +69,8 @@ pub(super) struct Loaded {
 impl Pair {
     /// Reads both files. Errors: all but [`TlsError::System`].
     pub(super) fn load(&self) -> Result<Loaded, TlsError> {
-        let chain = self.chain()?;
-        let key = self.read("key", &self.key)?;
+        let chain = read_certificates(&self.place("certificate"), &self.certificate)?;
+        let key = read(&self.place("key"), &self.key)?;
         let key = keys::parse(&key, self.passphrase.as_ref())
             .map_err(|problem| self.unusable("key", &self.key, problem.text(&self.table, &self.key)))?;
         let signing = rustls::crypto::ring::sign::any_supported_type(&key).map_err(|_| {
@@ -101,28 +101,9 @@ impl Pair {
         Ok(Loaded { certified: Arc::new(certified), names, not_after })
     }
 
-    fn chain(&self) -> Result<Vec<CertificateDer<'static>>, TlsError> {
-        let pem = self.read("certificate", &self.certificate)?;
-        let refuse = |problem| self.unusable("certificate", &self.certificate, problem);
-        let chain = CertificateDer::pem_slice_iter(&pem)
-            .collect::<Result<Vec<_>, _>>()
-            .map_err(|_| refuse("is not well-formed PEM"))?;
-        if chain.is_empty() {
-            return Err(refuse("holds no certificate in PEM form (-----BEGIN CERTIFICATE-----)"));
-        }
-        Ok(chain)
-    }
-
-    fn read(&self, key: &str, path: &Path) -> Result<Zeroizing<Vec<u8>>, TlsError> {
-        let failed = |source| TlsError::Read { place: self.place(key), path: path.to_owned(), source };
-        let mut bytes = Zeroizing::new(Vec::new());
-        let file = File::open(path).map_err(failed)?;
-        // A directory can be opened, and only says so when it is read.
-        file.take(FILE_BYTES_MAX + 1).read_to_end(&mut bytes).map_err(failed)?;
-        if bytes.len() as u64 > FILE_BYTES_MAX {
-            return Err(failed(io::Error::other("larger than 1 MiB")));
-        }
-        Ok(bytes)
+    /// As a client shows it. Errors: all but [`TlsError::System`].
+    pub(super) fn certified(&self) -> Result<CertifiedKey, TlsError> {
+        Ok(CertifiedKey::clone(&self.load()?.certified))
     }
 
     fn unusable(
@@ -137,6 +118,37 @@ impl Pair {
     fn place(&self, key: &str) -> String {
         format!("{}.{key}", self.table)
     }
+}
+
+/// The certificates of a file, at least one. `place` is the key of the configuration.
+///
+/// Errors: [`TlsError::Read`] and [`TlsError::Unusable`].
+pub(super) fn read_certificates(place: &str, path: &Path) -> Result<Vec<CertificateDer<'static>>, TlsError> {
+    let pem = read(place, path)?;
+    let refuse = |problem: &'static str| TlsError::Unusable {
+        place: place.to_owned(),
+        path: path.to_owned(),
+        problem: problem.into(),
+    };
+    let chain = CertificateDer::pem_slice_iter(&pem)
+        .collect::<Result<Vec<_>, _>>()
+        .map_err(|_| refuse("is not well-formed PEM"))?;
+    if chain.is_empty() {
+        return Err(refuse("holds no certificate in PEM form (-----BEGIN CERTIFICATE-----)"));
+    }
+    Ok(chain)
+}
+
+fn read(place: &str, path: &Path) -> Result<Zeroizing<Vec<u8>>, TlsError> {
+    let failed = |source| TlsError::Read { place: place.to_owned(), path: path.to_owned(), source };
+    let mut bytes = Zeroizing::new(Vec::new());
+    let file = File::open(path).map_err(failed)?;
+    // A directory can be opened, and only says so when it is read.
+    file.take(FILE_BYTES_MAX + 1).read_to_end(&mut bytes).map_err(failed)?;
+    if bytes.len() as u64 > FILE_BYTES_MAX {
+        return Err(failed(io::Error::other("larger than 1 MiB")));
+    }
+    Ok(bytes)
 }
 
 /// The names of the certificate's extension for them; what stands in its subject has long ceased to count.

@@ -1,0 +1,193 @@
+//! Who the masters are, and two connections to each: one for commands, one for topics.
+
+use std::{future::Future, ops::RangeInclusive, sync::Arc, time::Duration};
+
+use tokio::{task::JoinSet, time::timeout};
+
+use super::{
+    dial::{ANSWER_TIMEOUT, Dialler, within},
+    error::{ConnectError, Problem},
+    link::Link,
+    resp::Reply,
+    server::{Server, no_error},
+    slots::{Owners, SLOTS, owners},
+};
+use crate::config::{RedisAddress, RedisServers, RedisSettings};
+
+/// All of it takes at most so long with one server.
+pub const STANDALONE_TIMEOUT: Duration = Duration::from_secs(2);
+/// All of it takes at most so long where others are asked first.
+pub const DISCOVERY_TIMEOUT: Duration = Duration::from_secs(3);
+/// One that is asked, a sentinel or a node of the cluster, has so long to answer; then the next one is.
+pub const ASKED_TIMEOUT: Duration = Duration::from_millis(500);
+
+/// A server to work with.
+#[derive(Debug)]
+pub struct Master {
+    /// Where it is, to be shown.
+    pub address: String,
+    /// Another one at the same address is another process, which may have other data.
+    pub run_id: String,
+    /// Which keys are there; all, except on Redis Cluster.
+    pub slots: Vec<RangeInclusive<u16>>,
+    /// For commands.
+    pub commands: Link,
+    /// For topics.
+    pub topics: Link,
+}
+
+/// Finds all masters and connects to them: one, or as many as a Redis Cluster has. Then no slot is without one.
+///
+/// Cancel safe: what was dialled is closed. Errors: [`ConnectError`].
+pub async fn connect(settings: &RedisSettings) -> Result<Vec<Master>, ConnectError> {
+    let dialler = Arc::new(Dialler::new(settings.clone()));
+    match &settings.servers {
+        RedisServers::Standalone(address) => {
+            let milliseconds = STANDALONE_TIMEOUT.as_millis();
+            let late = || Problem::Silent { milliseconds }.at(address);
+            let master = timeout(STANDALONE_TIMEOUT, single(&dialler, address)).await;
+            Ok(vec![master.unwrap_or_else(|_| Err(late()))?])
+        }
+        RedisServers::Sentinel { master, sentinels, .. } => {
+            Ok(vec![discovered(by_sentinels(&dialler, master, sentinels)).await?])
+        }
+        RedisServers::Cluster(nodes) => discovered(by_nodes(&dialler, nodes)).await,
+    }
+}
+
+async fn discovered<T>(found: impl Future<Output = Result<T, ConnectError>>) -> Result<T, ConnectError> {
+    let late = ConnectError::Late { seconds: DISCOVERY_TIMEOUT.as_secs() };
+    timeout(DISCOVERY_TIMEOUT, found).await.unwrap_or(Err(late))
+}
+
+/// One server with all slots.
+async fn single(dialler: &Dialler, address: &RedisAddress) -> Result<Master, ConnectError> {
+    connected(dialler, address, vec![0..=SLOTS - 1], false).await
+}
+
+/// Both connections to a server, which are sure to lead to the same one: there may be something in between.
+async fn connected(
+    dialler: &Dialler,
+    address: &RedisAddress,
+    slots: Vec<RangeInclusive<u16>>,
+    is_cluster: bool,
+) -> Result<Master, ConnectError> {
+    let link = || async {
+        let mut link = dialler.dial(address).await?;
+        let server = within(ANSWER_TIMEOUT, Server::master(&mut link, is_cluster)).await;
+        Ok::<_, ConnectError>((link, server.map_err(|problem| problem.at(address))?.run_id))
+    };
+    let ((commands, run_id), (topics, other)) = tokio::try_join!(link(), link())?;
+    if run_id != other {
+        return Err(Problem::TwoServers.at(address));
+    }
+    Ok(Master { address: address.to_string(), run_id, slots, commands, topics })
+}
+
+/// Asks one sentinel after the other, until one knows a master that is there and takes itself for one.
+async fn by_sentinels(
+    dialler: &Dialler,
+    name: &str,
+    sentinels: &[RedisAddress],
+) -> Result<Master, ConnectError> {
+    let (mut tried, mut failed) = (Vec::new(), Vec::new());
+    for sentinel in sentinels {
+        let late = || Problem::Silent { milliseconds: ASKED_TIMEOUT.as_millis() }.at_sentinel(sentinel);
+        let asked = timeout(ASKED_TIMEOUT, ask_sentinel(dialler, name, sentinel)).await;
+        let address = match asked.unwrap_or_else(|_| Err(late())) {
+            Ok(address) if failed.contains(&address) => continue,
+            Ok(address) => address,
+            Err(error) => {
+                tried.push(error);
+                continue;
+            }
+        };
+        match single(dialler, &address).await {
+            Ok(master) => return Ok(master),
+            Err(error) => tried.push(error),
+        }
+        failed.push(address);
+    }
+    Err(ConnectError::NoMaster { master: name.to_owned(), tried })
+}
+
+async fn ask_sentinel(
+    dialler: &Dialler,
+    name: &str,
+    sentinel: &RedisAddress,
+) -> Result<RedisAddress, ConnectError> {
+    let mut link = dialler.dial_sentinel(sentinel).await?;
+    let words: [&[u8]; 3] = [b"SENTINEL", b"get-master-addr-by-name", name.as_bytes()];
+    let answer = link.ask(&words).await.map_err(Problem::of_link);
+    let read = answer.and_then(|reply| named(name, no_error("SENTINEL", Some(reply))?));
+    read.map_err(|problem| problem.at_sentinel(sentinel))
+}
+
+/// A sentinel's answer: host and port as texts, or nothing.
+fn named(master: &str, answer: Reply) -> Result<RedisAddress, Problem> {
+    let strange = || Problem::Strange { command: "SENTINEL" };
+    let Reply::Array(items) = answer else {
+        let unknown = Problem::UnknownMaster { master: master.to_owned() };
+        return Err(if answer == Reply::Nil { unknown } else { strange() });
+    };
+    let [Reply::Bulk(host), Reply::Bulk(port)] = items.as_slice() else { return Err(strange()) };
+    let text = |bytes| std::str::from_utf8(bytes).map_err(|_| strange());
+    Ok(RedisAddress::Tcp(text(host)?.to_owned(), text(port)?.parse().map_err(|_| strange())?))
+}
+
+/// Asks one node after the other, until one tells of masters that are all there.
+async fn by_nodes(dialler: &Arc<Dialler>, nodes: &[RedisAddress]) -> Result<Vec<Master>, ConnectError> {
+    let mut tried = Vec::new();
+    for node in nodes {
+        let late = || Problem::Silent { milliseconds: ASKED_TIMEOUT.as_millis() }.at(node);
+        let asked = timeout(ASKED_TIMEOUT, ask_node(dialler, node)).await;
+        let masters = match asked.unwrap_or_else(|_| Err(late())) {
+            Ok(owners) => all(dialler, node, owners).await,
+            Err(error) => Err(error),
+        };
+        match masters {
+            Ok(masters) => return Ok(masters),
+            Err(error) => tried.push(error),
+        }
+    }
+    Err(ConnectError::NoNode { tried })
+}
+
+async fn ask_node(dialler: &Dialler, node: &RedisAddress) -> Result<Owners, ConnectError> {
+    let mut link = dialler.dial(node).await?;
+    let commands: [&[&[u8]]; 2] = [&[b"INFO", b"server"], &[b"CLUSTER", b"SLOTS"]];
+    let replies = link.ask_all(&commands).await.map_err(Problem::of_link);
+    let read = replies.and_then(|replies| {
+        let mut replies = replies.into_iter();
+        Server::read(replies.next())?.check(true)?;
+        owners(&no_error("CLUSTER SLOTS", replies.next())?)
+    });
+    read.map_err(|problem| problem.at(node))
+}
+
+/// Connects to all masters at once. Those that do not know their own host are where we asked.
+async fn all(
+    dialler: &Arc<Dialler>,
+    asked: &RedisAddress,
+    owners: Owners,
+) -> Result<Vec<Master>, ConnectError> {
+    let mut dialling = JoinSet::new();
+    for ((host, port), slots) in owners {
+        let address = match (host, asked) {
+            (Some(host), _) => RedisAddress::Tcp(host, port),
+            (None, RedisAddress::Tcp(host, _)) => RedisAddress::Tcp(host.clone(), port),
+            (None, RedisAddress::Unix(_)) => {
+                return Err(Problem::Strange { command: "CLUSTER SLOTS" }.at(asked));
+            }
+        };
+        let dialler = Arc::clone(dialler);
+        dialling.spawn(async move { connected(&dialler, &address, slots, true).await });
+    }
+    let mut masters = Vec::new();
+    while let Some(dialled) = dialling.join_next().await {
+        // None is aborted, so what did not end was broken off by the end of the program.
+        masters.push(dialled.map_err(|_| Problem::Closed.at(asked))??);
+    }
+    masters.sort_unstable_by_key(|master| master.slots.first().map(|range| *range.start()));
+    Ok(masters)
+}

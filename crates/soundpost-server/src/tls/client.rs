@@ -1,0 +1,128 @@
+//! The other side of TLS: where we are the client of a server of the operator's, as Redis is.
+//!
+//! Such connections are few and stay, so they have what is common: a stream with buffers.
+
+use std::{
+    borrow::Cow,
+    io,
+    path::{Path, PathBuf},
+    sync::Arc,
+};
+
+use rustls::{
+    AlertDescription, CertificateError, ClientConfig, Error, InvalidMessage, RootCertStore, crypto::ring,
+    pki_types::ServerName, sign::SingleCertAndKey,
+};
+use tokio::net::TcpStream;
+use tokio_rustls::{TlsConnector, client::TlsStream};
+
+use super::{Pair, TlsError, pair::read_certificates};
+
+/// Whom we trust, and who we are.
+#[derive(Clone)]
+pub struct TlsClient(TlsConnector);
+
+impl TlsClient {
+    /// Reads the files, PEM, that the keys of `table` in the configuration name: certificates to trust, or else those that the system trusts; our certificate and its key.
+    /// Blocks.
+    ///
+    /// Errors: a file cannot be used, or there is nobody to be trusted.
+    pub fn load(table: &str, ca: Option<&Path>, own: Option<&(PathBuf, PathBuf)>) -> Result<Self, TlsError> {
+        let builder = ClientConfig::builder_with_provider(Arc::new(ring::default_provider()))
+            .with_safe_default_protocol_versions()?
+            .with_root_certificates(roots(&format!("{table}.ca"), ca)?);
+        let config = match own.cloned() {
+            None => builder.with_no_client_auth(),
+            Some((certificate, key)) => {
+                let pair = Pair { table: table.to_owned(), certificate, key, passphrase: None };
+                builder.with_client_cert_resolver(Arc::new(SingleCertAndKey::from(pair.certified()?)))
+            }
+        };
+        Ok(Self(TlsConnector::from(Arc::new(config))))
+    }
+
+    /// Shakes hands with a server, whose certificate must be for this host. Without a limit of time.
+    ///
+    /// Errors: one for [`Self::complaint`], or of the connection.
+    pub async fn shake(&self, host: &str, stream: TcpStream) -> io::Result<TlsStream<TcpStream>> {
+        let name = ServerName::try_from(host.to_owned())
+            .map_err(|_| io::Error::other(Error::General("its host is no name of a certificate".into())))?;
+        self.0.connect(name, stream).await
+    }
+
+    /// What is wrong, if the error of a connection has to do with TLS. With TLS 1.3 a server refuses our certificate
+    /// only after the handshake.
+    pub fn complaint(table: &str, error: &io::Error) -> Option<String> {
+        Some(text(table, error.get_ref()?.downcast_ref::<Error>()?))
+    }
+}
+
+impl std::fmt::Debug for TlsClient {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("TlsClient")
+    }
+}
+
+/// In words that name what to change.
+fn text(table: &str, error: &Error) -> String {
+    if *error == Error::InvalidCertificate(CertificateError::UnknownIssuer) {
+        return format!("its certificate is of no authority that is trusted here; see {table}.ca");
+    }
+    if let Error::InvalidCertificate(found) = error {
+        return format!("its certificate cannot be accepted: {found}");
+    }
+    if matches!(error, Error::InvalidMessage(InvalidMessage::InvalidContentType)) {
+        return "it answers without TLS; is that its port for TLS?".to_owned();
+    }
+    match if let Error::AlertReceived(alert) = error { Complaint::of(alert) } else { None } {
+        Some(Complaint::Missing) => {
+            format!("it asks for a certificate of ours; set {table}.certificate and {table}.key")
+        }
+        Some(Complaint::Refused) => {
+            format!(
+                "it refuses our certificate; does it trust who issued {table}.certificate, and is that valid?"
+            )
+        }
+        None => format!("it could not be agreed on ({error})"),
+    }
+}
+
+/// What a server does not like about our certificate.
+enum Complaint {
+    Missing,
+    Refused,
+}
+
+impl Complaint {
+    const fn of(alert: &AlertDescription) -> Option<Self> {
+        if matches!(alert, AlertDescription::CertificateRequired | AlertDescription::HandshakeFailure) {
+            return Some(Self::Missing);
+        }
+        let is_refused = matches!(
+            alert,
+            AlertDescription::UnknownCA
+                | AlertDescription::BadCertificate
+                | AlertDescription::CertificateUnknown
+                | AlertDescription::CertificateExpired
+                | AlertDescription::DecryptError
+        );
+        if is_refused { Some(Self::Refused) } else { None }
+    }
+}
+
+fn roots(place: &str, ca: Option<&Path>) -> Result<RootCertStore, TlsError> {
+    let mut roots = RootCertStore::empty();
+    let Some(ca) = ca else {
+        // One that cannot be read among hundreds is no reason to refuse the others.
+        roots.add_parsable_certificates(rustls_native_certs::load_native_certs().certs);
+        return if roots.is_empty() { Err(TlsError::NoRoots { place: place.to_owned() }) } else { Ok(roots) };
+    };
+    for certificate in read_certificates(place, ca)? {
+        roots.add(certificate).map_err(|error| TlsError::Unusable {
+            place: place.to_owned(),
+            path: ca.to_owned(),
+            problem: Cow::Owned(format!("holds a certificate that cannot be read: {error}")),
+        })?;
+    }
+    Ok(roots)
+}
