@@ -333,7 +333,7 @@ impl ClusterChannel {
             What::Enter(_, _, role) => *role == Role::Subscriber,
             What::Change(_) => true,
         });
-        if has_share || self.entered > 0 || self.is_stored || self.shares.count_of(self.life) > 0 {
+        if has_share || self.is_stored || self.own_count() > 0 {
             self.replace(cx);
         } else {
             self.read(cx);
@@ -429,10 +429,13 @@ impl ClusterChannel {
 
     /// Whether any connection of this node is on the channel, or wants something of it.
     fn is_wanted(&self) -> bool {
-        self.observers > 0
-            || self.entered > 0
-            || !self.wants.is_empty()
-            || self.shares.count_of(self.life) > 0
+        self.observers > 0 || !self.wants.is_empty() || self.own_count() > 0
+    }
+
+    /// How many connections of this node are on the channel. A count that nobody is told of is not heard on the topic
+    /// either, so where there are no members the own share is not asked.
+    fn own_count(&self) -> u32 {
+        if self.is_presence { self.shares.count_of(self.life) } else { self.entered }
     }
 }
 

@@ -208,3 +208,22 @@ fn a_topic_that_nobody_needs_is_given_up_after_a_while() {
     assert_eq!(bench.act(ClusterChannel::tick), [Effect::Unsubscribe]);
     assert!(bench.channel.is_idle());
 }
+
+#[test]
+fn a_count_that_was_never_heard_is_given_up_all_the_same() {
+    let mut bench = Bench::new(ChannelKind::Public);
+    bench.act(|channel, cx| channel.join(socket(1), None, cx));
+    bench.act(|channel, cx| channel.acknowledged(1, cx));
+    let own = Share { count: 1, ..share(OWN, 2, vec![]) };
+    bench.answer(2, vec![own]);
+    let effects = bench.act(|channel, cx| channel.leave(socket(1), None, cx));
+    assert!(
+        matches!(effects[0], Effect::Change { sequence: 3, change: Change::Count(0), .. }),
+        "{effects:?}"
+    );
+    bench.act(|channel, cx| channel.done(3, cx));
+    assert_eq!(bench.act(ClusterChannel::tick), []);
+    bench.now += LINGER;
+    assert_eq!(bench.act(ClusterChannel::tick), [Effect::Unsubscribe]);
+    assert!(!bench.channel.may_be_stored());
+}

@@ -227,8 +227,7 @@ impl ClusterChannel {
                 What::Enter(..) | What::Change(_) => {}
             }
         }
-        let is_empty = self.shares.count_of(self.life) == 0 && self.entered == 0;
-        if is_empty && self.wants.is_empty() && sequence >= self.last {
+        if self.own_count() == 0 && self.wants.is_empty() && sequence >= self.last {
             self.is_stored = false;
         }
     }
