@@ -302,3 +302,6 @@ impl Delivery {
     #[expect(clippy::unused_self, reason = "the place for webhooks, which will need it")]
     const fn own(&self, _channel: &Arc<ChannelKey>, _transition: &Transition) {}
 }
+
+#[cfg(test)]
+mod tests;
