@@ -29,6 +29,8 @@
 //! An entry is a socket id (16) and [`Entry::value`](super::share::Entry::value). A version or a kind that this version
 //! does not know is [`Body::Unknown`], to be counted and dropped.
 
+use std::ops::Range;
+
 use super::{
     share::{Change, Entry},
     wire::{Reader, push_socket_id, push_text},
@@ -40,6 +42,8 @@ use crate::{
 
 /// The version of this format.
 pub const VERSION: u8 = 1;
+/// Where in a message the life and its sequence number stand, so that they can be written last.
+pub const STAMP: Range<usize> = 3..19;
 /// The longest message that is read. A frame is far below: the data of an event has its own limit.
 pub const MESSAGE_BYTES_MAX: usize = 128 * 1024 * 1024;
 /// The longest id of an app.
@@ -183,13 +187,24 @@ impl<'a> Message<'a> {
     pub fn encode(&self) -> Vec<u8> {
         let frame_bytes = if let Body::Event { frame, .. } = &self.body { frame.len() } else { 64 };
         let mut out = Vec::with_capacity(64 + self.app.len() + frame_bytes);
+        self.push(&mut out);
+        out
+    }
+
+    /// Appends the message to what is there.
+    pub fn push(&self, out: &mut Vec<u8>) {
         let (kind, flags) = self.body.kind_and_flags();
         out.extend_from_slice(&[VERSION, kind, flags]);
         out.extend_from_slice(&self.life.0.to_be_bytes());
         out.extend_from_slice(&self.sequence.to_be_bytes());
-        push_short(&mut out, self.app);
-        self.body.push(&mut out);
-        out
+        push_short(out, self.app);
+        self.body.push(out);
+    }
+
+    /// How many bytes the message of an event has.
+    pub fn event_bytes(app: &str, excludes: bool, keeps: bool, frame_bytes: usize) -> usize {
+        let optional = if excludes { 16 } else { 0 } + if keeps { 4 } else { 0 };
+        STAMP.end + 1 + app.len().min(APP_ID_BYTES_MAX) + optional + frame_bytes
     }
 }
 

@@ -208,3 +208,15 @@ proptest! {
         }
     }
 }
+
+#[test]
+fn the_length_of_an_event_and_the_place_of_its_stamp_are_known_before() {
+    let frame = b"\x81\x02{}";
+    for (exclude, keep) in [(None, None), (Some(SOCKET), None), (None, Some(7)), (Some(SOCKET), Some(7))] {
+        let bytes = message(Body::Event { exclude, keep, frame }).encode();
+        let expected = Message::event_bytes("a", exclude.is_some(), keep.is_some(), frame.len());
+        assert_eq!(bytes.len(), expected);
+        let stamp = [LIFE.0.to_be_bytes(), 9_u64.to_be_bytes()].concat();
+        assert_eq!(bytes[STAMP], stamp);
+    }
+}
