@@ -38,6 +38,17 @@ pub struct KeptEvent {
     pub ttl: Duration,
 }
 
+impl KeptEvent {
+    /// Out of the frame that clients get, the last bytes of which are so many of `data`.
+    pub fn of(frame: &Frame, data_bytes: usize, ttl: Duration) -> Option<Self> {
+        // The payload ends with the data and the brace that closes the frame.
+        let payload = frame.payload();
+        let end = payload.len().checked_sub(1)?;
+        let data = payload.get(end.checked_sub(data_bytes)?..end)?;
+        Some(Self { data: std::str::from_utf8(data).ok()?.to_owned(), ttl })
+    }
+}
+
 #[derive(Debug)]
 struct Shelf {
     bytes_max: usize,
@@ -105,12 +116,7 @@ impl Cache {
     pub fn event(&self, channel: &ChannelName, now: Instant) -> Option<KeptEvent> {
         let shelf = self.0.lock();
         let kept = shelf.kept.get(channel).filter(|kept| kept.until > now)?;
-        // The payload ends with the data and the brace that closes the frame.
-        let payload = kept.frame.payload();
-        let end = payload.len().checked_sub(1)?;
-        let data = payload.get(end.checked_sub(kept.data_bytes)?..end)?;
-        let data = std::str::from_utf8(data).ok()?.to_owned();
-        Some(KeptEvent { data, ttl: kept.until.saturating_duration_since(now) })
+        KeptEvent::of(&kept.frame, kept.data_bytes, kept.until.saturating_duration_since(now))
     }
 
     /// Forgets what has had its time.

@@ -19,6 +19,10 @@ use tracing::{debug, info, warn};
 pub use crate::listen::StartError;
 use crate::{
     accept::{Acceptor, Reserve},
+    adapter::{
+        Adapter, Cluster,
+        redis::{Redis, RedisThread},
+    },
     admin,
     apps::{Apps, Quota, WORKERS_MAX, WorkerId},
     config::{ServerSettings, Settings},
@@ -41,6 +45,9 @@ pub enum Died {
     /// A worker ended by itself.
     #[error("a worker thread died")]
     Worker,
+    /// So did the thread that has the connections to Redis.
+    #[error("the redis thread died")]
+    Redis,
     /// So did one of the tasks that accept, keep time, or serve the admin listener.
     #[error("a task of the main thread died")]
     Task,
@@ -51,6 +58,8 @@ pub enum Died {
 pub struct Server {
     node: Arc<Node>,
     workers: Arc<[Worker]>,
+    /// What meets the other nodes, if there may be any.
+    redis: Option<RedisThread>,
     listeners: Vec<Listener>,
     admin: Option<TcpListener>,
     addresses: Vec<SocketAddr>,
@@ -79,23 +88,21 @@ impl Server {
         }
         let admin = listen_admin(server.admin.host, server.admin.port, server.admin.explicit)?;
         let workers = server.workers.get().min(WORKERS_MAX);
-        let node_bytes_max = memory::limit().map_or(usize::MAX, |bytes| bytes / 4);
-        let delivery = Arc::new(Delivery::new(workers, Reach::Local(NodeId(random()?))));
-        let mut node = Node::new(
-            Apps::new(settings.apps.clone(), workers),
-            delivery,
-            Queued::new(workers, server.queue_bytes_max, node_bytes_max),
-            Quota::new(server.connections_max),
-        );
+        let mut node = node(&settings, workers)?;
         node.path_prefix.clone_from(&server.path);
         node.settle(&settings);
         node.tls = tls(server, workers)?;
         let node = Arc::new(node);
         let start = |id| Worker::start(WorkerId(id), Arc::clone(&node));
         let workers = (0..=u8::MAX).take(workers).map(start).collect::<io::Result<_>>()?;
+        let redis = match &*node.adapter {
+            Adapter::Local(_) => None,
+            Adapter::Redis(redis) => Some(RedisThread::start(redis.clone())?),
+        };
         Ok(Self {
             node,
             workers,
+            redis,
             listeners,
             admin,
             addresses,
@@ -160,16 +167,56 @@ impl Server {
         tokio::select! {
             () = asked(&mut stop, 1) => {}
             () = drain::worker_died(&self.workers) => return Err(Died::Worker),
+            () = over(self.redis.as_ref()) => return Err(Died::Redis),
             _ = tasks.join_next() => return Err(Died::Task),
         }
         tokio::select! {
             () = drain::drain(&self.node, &self.workers, self.node.drain_window()) => {}
             () = asked(&mut stop, 2) => info!("stopping at once"),
             () = drain::worker_died(&self.workers) => return Err(Died::Worker),
+            () = over(self.redis.as_ref()) => return Err(Died::Redis),
             _ = tasks.join_next() => return Err(Died::Task),
+        }
+        if let Some(redis) = &self.redis {
+            tokio::select! {
+                () = redis.leave() => {}
+                () = asked(&mut stop, 2) => {}
+            }
         }
         tasks.shutdown().await;
         Ok(())
+    }
+}
+
+/// The node, with the adapter that its settings want.
+fn node(settings: &Settings, workers: usize) -> Result<Node, StartError> {
+    let server = &settings.server;
+    let life = NodeId(random()?);
+    let cluster = settings.redis.as_ref().map(|redis| (redis, Arc::new(Cluster::new(life))));
+    let reach = match &cluster {
+        None => Reach::Local(life),
+        Some((_, cluster)) => Reach::Cluster(Arc::clone(cluster)),
+    };
+    let node_bytes_max = memory::limit().map_or(usize::MAX, |bytes| bytes / 4);
+    let mut node = Node::new(
+        Apps::new(settings.apps.clone(), workers),
+        Arc::new(Delivery::new(workers, reach)),
+        Queued::new(workers, server.queue_bytes_max, node_bytes_max),
+        Quota::new(server.connections_max),
+    );
+    if let Some((redis, cluster)) = cluster {
+        let hearing = Arc::clone(&node.delivery);
+        let redis = Redis::new(redis.clone(), Arc::clone(&node.apps), cluster, hearing);
+        node.adapter = Arc::new(Adapter::Redis(redis));
+    }
+    Ok(node)
+}
+
+/// Comes back when the thread that has the connections to Redis is over; never where there is none.
+async fn over(redis: Option<&RedisThread>) {
+    match redis {
+        Some(redis) => redis.over().await,
+        None => std::future::pending().await,
     }
 }
 

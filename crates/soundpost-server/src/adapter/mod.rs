@@ -92,6 +92,8 @@ impl Receipt {
 pub enum Adapter {
     /// One node is the whole cluster.
     Local(Local),
+    /// The cluster meets at a Redis.
+    Redis(redis::Redis),
 }
 
 impl Adapter {
@@ -99,27 +101,31 @@ impl Adapter {
     pub const fn is_alone(&self) -> bool {
         match self {
             Self::Local(_) => true,
+            Self::Redis(_) => false,
         }
     }
 
     /// Whether the store that carries events to all nodes is away.
-    pub const fn is_away(&self) -> bool {
+    pub fn is_away(&self) -> bool {
         match self {
             Self::Local(_) => false,
+            Self::Redis(redis) => redis.is_away(),
         }
     }
 
     /// Whether the node has not found out yet if the store is there.
-    pub const fn is_starting(&self) -> bool {
+    pub fn is_starting(&self) -> bool {
         match self {
             Self::Local(_) => false,
+            Self::Redis(redis) => redis.is_starting(),
         }
     }
 
     /// What it has counted; a node that is alone counts nothing here.
-    pub const fn redis_metrics(&self) -> Option<&RedisMetrics> {
+    pub fn redis_metrics(&self) -> Option<&RedisMetrics> {
         match self {
             Self::Local(_) => None,
+            Self::Redis(redis) => Some(redis.metrics()),
         }
     }
 
@@ -129,6 +135,7 @@ impl Adapter {
     pub fn publish(&self, broadcasts: &[Broadcast]) -> Result<Option<Receipt>, Refused> {
         match self {
             Self::Local(local) => local.deliver(broadcasts).map(|()| None),
+            Self::Redis(redis) => redis.publish(broadcasts),
         }
     }
 
@@ -139,6 +146,7 @@ impl Adapter {
     pub fn relay(&self, broadcast: &Broadcast) -> Result<(), Refused> {
         match self {
             Self::Local(local) => local.deliver(std::slice::from_ref(broadcast)),
+            Self::Redis(redis) => redis.relay(broadcast),
         }
     }
 
@@ -152,6 +160,7 @@ impl Adapter {
                 local.terminate(user, present);
                 Ok(None)
             }
+            Self::Redis(redis) => redis.terminate(user, present),
         }
     }
 }

@@ -1,7 +1,10 @@
 //! What all nodes know together, whether there is one or many: the handlers read the same for both. No node is ever asked
 //! by another: what this one does not know, the adapter reads where all write it down.
 
-use std::{sync::Arc, time::Instant};
+use std::{
+    sync::Arc,
+    time::{Duration, Instant},
+};
 
 use soundpost_protocol::{
     api::{ApiError, Outage, Wanted},
@@ -10,7 +13,7 @@ use soundpost_protocol::{
 };
 
 use crate::{
-    adapter::{Adapter, ChannelCounts, Refused},
+    adapter::{Adapter, ChannelCounts, KeptFrame, Refused},
     apps::{ChannelKey, RunningApp},
     cache::KeptEvent,
     node::Node,
@@ -24,6 +27,7 @@ pub(super) async fn counts(
     let directory = &node.delivery.directory;
     match &*node.adapter {
         Adapter::Local(_) => Ok(keys.iter().map(|key| directory.counts(key)).collect()),
+        Adapter::Redis(redis) => redis.counts(keys).await,
     }
 }
 
@@ -35,6 +39,7 @@ pub(super) async fn channels(
 ) -> Result<Vec<(ChannelName, ChannelCounts)>, Refused> {
     match &*node.adapter {
         Adapter::Local(_) => Ok(node.delivery.directory.channels(app.index, prefix)),
+        Adapter::Redis(redis) => redis.channels(&app.app.id, prefix).await,
     }
 }
 
@@ -42,6 +47,7 @@ pub(super) async fn channels(
 pub(super) async fn users(node: &Node, key: &ChannelKey) -> Result<Vec<UserId>, Refused> {
     match &*node.adapter {
         Adapter::Local(_) => Ok(node.delivery.directory.users(key)),
+        Adapter::Redis(redis) => redis.users(key).await,
     }
 }
 
@@ -53,6 +59,11 @@ pub(super) async fn kept(
 ) -> Result<Option<KeptEvent>, Refused> {
     match &*node.adapter {
         Adapter::Local(_) => Ok(app.cache.event(&key.name, Instant::now())),
+        Adapter::Redis(redis) => {
+            let kept = redis.kept(key).await?;
+            let ttl = |kept: &KeptFrame| Duration::from_millis(kept.milliseconds);
+            Ok(kept.and_then(|kept| KeptEvent::of(&kept.frame, kept.data_bytes, ttl(&kept))))
+        }
     }
 }
 

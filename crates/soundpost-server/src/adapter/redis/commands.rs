@@ -1,0 +1,285 @@
+//! What channels ask for, as commands, and what each command is answered with.
+
+use std::{cell::RefCell, collections::HashSet, rc::Rc, time::Instant};
+
+use bytes::Bytes;
+use soundpost_protocol::{
+    cluster::{
+        channel::Effect,
+        share::{Change, field},
+    },
+    presence::NodeId,
+};
+
+use super::{
+    keys, messages,
+    outbox::Publish,
+    query::Gathering,
+    scripts::{MARKER_MILLISECONDS, Script, TOMBSTONE_MILLISECONDS},
+    session::Session,
+};
+use crate::adapter::{Ask, Subject};
+
+/// A command that was written and is not answered.
+#[derive(Debug)]
+pub(super) struct Flight {
+    /// When it was written.
+    pub(super) sent_at: Instant,
+    /// Its bytes.
+    pub(super) bytes: usize,
+    /// What the answer is for.
+    pub(super) expect: Expect,
+}
+
+/// What an answer is for.
+#[derive(Debug)]
+pub(super) enum Expect {
+    /// An event, or another message, that was to be published.
+    Publish(Box<Publish>),
+    /// A change of the own share.
+    Change(Asked),
+    /// All shares, after the own one was replaced.
+    Replaced(Asked),
+    /// All shares.
+    Read(Asked),
+    /// The lease was renewed.
+    Beat,
+    /// Whether a life has a lease.
+    Lease(NodeId),
+    /// Somebody outside asks; the how-maniest of what was asked.
+    Query(Rc<RefCell<Gathering>>, usize),
+    /// The tags of the own index; those beside these are stale.
+    Index(HashSet<Bytes>),
+    /// Some tags of the index of a life that is over.
+    Tags(NodeId),
+    /// A step of taking such a life's shares away.
+    Reaped(NodeId),
+    /// Nothing follows from it.
+    Nothing,
+}
+
+/// What a channel has asked.
+#[derive(Debug)]
+pub(super) struct Asked {
+    /// Which.
+    pub(super) subject: Subject,
+    /// Its tag.
+    pub(super) tag: Bytes,
+    /// The life that asked.
+    pub(super) life: NodeId,
+    /// The number of the change, or the ticket.
+    pub(super) sequence: u64,
+}
+
+/// A number of a change, as scripts compare it: as a text.
+pub(super) fn digits(sequence: u64) -> String {
+    format!("{sequence:016x}")
+}
+
+impl Session<'_> {
+    /// Carries out what a channel asks.
+    pub(super) fn ask(&mut self, ask: Ask) {
+        let Ask { subject, life, effect, is_silent } = ask;
+        let Some(tag) = self.tag(&subject) else { return };
+        // Of a life that is over nothing is wanted any more: its channels ask again under the new one. But a topic that
+        // was given up stays given up.
+        if life != self.node.life && effect != Effect::Unsubscribe {
+            return;
+        }
+        let asked = |subject, tag, sequence| Asked { subject, tag, life, sequence };
+        match effect {
+            Effect::Subscribe { ticket } => self.subscribe(subject, &tag, ticket),
+            Effect::Unsubscribe => self.unsubscribe(&tag),
+            Effect::Change { sequence, follows, change } => {
+                self.change(asked(subject, tag, sequence), follows, &change, is_silent);
+            }
+            Effect::Replace { sequence, predecessors, entries, count, .. } => {
+                let is_empty = entries.is_empty() && count == 0;
+                self.index(&tag, sequence, is_empty);
+                let asked = asked(subject, tag, sequence);
+                self.replace(asked, &predecessors, &entries, count);
+            }
+            Effect::Read { ticket } => self.read(asked(subject, tag, ticket)),
+            Effect::Enter { .. }
+            | Effect::Refuse { .. }
+            | Effect::Tell(_)
+            | Effect::Own(_)
+            | Effect::Count(_)
+            | Effect::Keep
+            | Effect::Renew(_) => debug_assert!(false, "delivery carries these out"),
+        }
+    }
+
+    fn subscribe(&mut self, subject: Subject, tag: &Bytes, ticket: u64) {
+        let topic = self.shared.names.topic(tag);
+        let verb: &[u8] = if self.is_sharded { b"SSUBSCRIBE" } else { b"SUBSCRIBE" };
+        self.master(tag).topics.command(&[verb, &topic]);
+        self.topics.subscribe(topic, subject, ticket);
+    }
+
+    fn unsubscribe(&mut self, tag: &Bytes) {
+        let topic = self.shared.names.topic(tag);
+        let verb: &[u8] = if self.is_sharded { b"SUNSUBSCRIBE" } else { b"UNSUBSCRIBE" };
+        self.master(tag).topics.command(&[verb, &topic]);
+        self.topics.unsubscribe(&topic);
+    }
+
+    fn change(&mut self, asked: Asked, follows: u64, change: &Change, is_silent: bool) {
+        let Asked { tag, life, sequence, .. } = &asked;
+        let (life, sequence) = (*life, *sequence);
+        let (verb, field, value): (&[u8], Vec<u8>, Vec<u8>) = match change {
+            Change::Join(entry) | Change::Describe(entry) => {
+                (b"set", field(entry.socket_id).into(), entry.value())
+            }
+            Change::Leave { socket_id, .. } => (b"del", field(*socket_id).into(), Vec::new()),
+            Change::Count(count) => (b"count", Vec::new(), count.to_string().into()),
+        };
+        let is_less = matches!(change, Change::Leave { .. } | Change::Count(0));
+        self.index(tag, sequence, is_less);
+        let message = match (is_silent, self.app_of(&asked.subject)) {
+            (false, Some(app)) => messages::change(&app, life, sequence, follows, change.clone()),
+            (true, _) | (_, None) => Vec::new(),
+        };
+        let names = &self.shared.names;
+        let (share, sharers) = (names.share(tag, life), names.sharers(tag));
+        let (tombstone, topic) = (names.tombstone(tag, life), names.topic(tag));
+        let (hex, sequence, follows) = (keys::hex(life), digits(sequence), digits(follows));
+        let arguments = [
+            hex.as_bytes(),
+            sequence.as_bytes(),
+            follows.as_bytes(),
+            verb,
+            &field,
+            &value,
+            &message,
+            MARKER_MILLISECONDS.as_bytes(),
+        ];
+        let tag = tag.clone();
+        self.script(
+            &tag,
+            Script::Change,
+            &[&share, &sharers, &tombstone, &topic],
+            &arguments,
+            Expect::Change(asked),
+        );
+    }
+
+    fn replace(
+        &mut self,
+        asked: Asked,
+        predecessors: &[NodeId],
+        entries: &[soundpost_protocol::cluster::share::Entry],
+        count: u32,
+    ) {
+        let Asked { tag, life, sequence, .. } = &asked;
+        let Some(app) = self.app_of(&asked.subject) else { return };
+        let message = messages::replace(&app, *life, *sequence, predecessors, entries, count);
+        let names = &self.shared.names;
+        let (share, sharers) = (names.share(tag, *life), names.sharers(tag));
+        let (tombstone, topic) = (names.tombstone(tag, *life), names.topic(tag));
+        let (shares, tombstones) = (names.shares(tag), names.tombstones(tag));
+        let mut keys: Vec<&[u8]> = vec![&share, &sharers, &tombstone, &topic];
+        let kept = is_cache(&asked.subject).then(|| names.kept(tag));
+        keys.extend(kept.as_deref());
+        let (hex, sequence, lives) = (keys::hex(*life), digits(*sequence), predecessors.len().to_string());
+        let count = if has_members(&asked.subject) { String::new() } else { count.to_string() };
+        let mut arguments: Vec<&[u8]> = vec![
+            hex.as_bytes(),
+            sequence.as_bytes(),
+            &message,
+            MARKER_MILLISECONDS.as_bytes(),
+            TOMBSTONE_MILLISECONDS.as_bytes(),
+            &shares,
+            &tombstones,
+            count.as_bytes(),
+            lives.as_bytes(),
+        ];
+        let predecessors: Vec<_> = predecessors.iter().map(|life| keys::hex(*life)).collect();
+        arguments.extend(predecessors.iter().map(String::as_bytes));
+        let entries: Vec<_> = entries.iter().map(|entry| (field(entry.socket_id), entry.value())).collect();
+        arguments.extend(entries.iter().flat_map(|(field, value)| [&field[..], &value[..]]));
+        let tag = tag.clone();
+        self.script(&tag, Script::Replace, &keys, &arguments, Expect::Replaced(asked));
+    }
+
+    fn read(&mut self, asked: Asked) {
+        let Asked { tag, life, .. } = &asked;
+        let names = &self.shared.names;
+        let (sharers, share, shares) = (names.sharers(tag), names.share(tag, *life), names.shares(tag));
+        let kept = is_cache(&asked.subject).then(|| names.kept(tag));
+        let mut keys: Vec<&[u8]> = vec![&sharers, &share];
+        keys.extend(kept.as_deref());
+        let (hex, tag) = (keys::hex(*life), tag.clone());
+        self.script(&tag, Script::Read, &keys, &[hex.as_bytes(), &shares], Expect::Read(asked));
+    }
+
+    /// The index must name the subject before its share holds anything. `is_less`: the change takes something away.
+    fn index(&mut self, tag: &Bytes, sequence: u64, is_less: bool) {
+        if let Some(last) = self.indexed.get_mut(tag) {
+            *last = sequence;
+            return;
+        }
+        if !is_less {
+            let index = self.shared.names.index(self.node.life);
+            let home = keys::index_tag(self.node.life);
+            self.send(home.as_bytes(), &[b"SADD", &index, tag], Expect::Nothing);
+            self.indexed.insert(tag.clone(), sequence);
+        }
+    }
+
+    /// A share is empty after this change; the index need not name the subject if it was the last one.
+    pub(super) fn unindex(&mut self, tag: &Bytes, sequence: u64) {
+        if self.indexed.get(tag) != Some(&sequence) {
+            return;
+        }
+        self.indexed.remove(tag);
+        self.remove_from_index(tag);
+    }
+
+    pub(super) fn remove_from_index(&mut self, tag: &[u8]) {
+        let index = self.shared.names.index(self.node.life);
+        let home = keys::index_tag(self.node.life);
+        self.send(home.as_bytes(), &[b"SREM", &index, tag], Expect::Nothing);
+    }
+
+    /// Writes a script with its keys and arguments.
+    pub(super) fn script(
+        &mut self,
+        tag: &[u8],
+        script: Script,
+        keys: &[&[u8]],
+        arguments: &[&[u8]],
+        expect: Expect,
+    ) {
+        let count = keys.len().to_string();
+        let digest = self.digests.of(script).to_vec();
+        let mut words: Vec<&[u8]> = Vec::with_capacity(3 + keys.len() + arguments.len());
+        words.extend_from_slice(&[b"EVALSHA", &digest, count.as_bytes()]);
+        words.extend_from_slice(keys);
+        words.extend_from_slice(arguments);
+        self.send(tag, &words, expect);
+    }
+
+    /// Writes a command about what has this tag.
+    pub(super) fn send(&mut self, tag: &[u8], words: &[&[u8]], expect: Expect) {
+        let bytes = words.iter().map(|word| word.len()).sum();
+        let sent_at = self.now;
+        self.in_flight.add(&expect, bytes);
+        let master = self.master(tag);
+        master.commands.command(words);
+        master.flights.push_back(Flight { sent_at, bytes, expect });
+    }
+}
+
+/// Whether an event of it is kept for newcomers.
+pub(super) fn is_cache(subject: &Subject) -> bool {
+    matches!(subject, Subject::Channel(key) if key.name.kind().is_cache())
+}
+
+/// Whether its shares list connections, rather than count them.
+pub(super) fn has_members(subject: &Subject) -> bool {
+    match subject {
+        Subject::Channel(key) => key.name.kind().is_presence(),
+        Subject::User(_) => true,
+    }
+}

@@ -1,0 +1,157 @@
+//! What comes on the topics.
+
+use bytes::Bytes;
+use soundpost_protocol::{
+    cluster::message::{Body, Message},
+    presence::{NodeId, UserId},
+    socket_id::SocketId,
+    websocket::Frame,
+};
+
+use super::{
+    answers,
+    session::{Lost, Session},
+    topics::Number,
+    wire::resp::Reply,
+};
+use crate::{
+    adapter::{HeardEvent, Subject},
+    apps::UserKey,
+};
+
+/// An event, out of its message.
+struct Event<'a> {
+    life: NodeId,
+    sequence: u64,
+    exclude: Option<SocketId>,
+    keep: Option<u32>,
+    frame: &'a [u8],
+}
+
+impl Session<'_> {
+    /// Takes what has come, as long as the workers have room for it.
+    pub(super) fn hear(&mut self) -> Result<(), Lost> {
+        self.is_paused = false;
+        for at in 0..self.servers.len() {
+            loop {
+                if !self.shared.hearing.has_room() {
+                    self.is_paused = true;
+                    return Ok(());
+                }
+                let Some(server) = self.servers.get_mut(at) else { break };
+                let Some(reply) = server.topics.reply()? else { break };
+                self.pushed(at, &reply)?;
+            }
+        }
+        Ok(())
+    }
+
+    fn pushed(&mut self, at: usize, reply: &Reply) -> Result<(), Lost> {
+        let name = match answers::items(reply) {
+            [_, Reply::Bulk(name), ..] => name,
+            // Before anything is subscribed to, a sign of life comes as a line.
+            _ if matches!(reply, Reply::Simple(_)) => &Bytes::new(),
+            _ => return Err(Lost::Unexpected),
+        };
+        match (answers::word(reply), answers::items(reply)) {
+            (b"message" | b"smessage", [_, _, Reply::Bulk(message)]) => self.message(name, message),
+            (b"subscribe" | b"ssubscribe", _) => {
+                if let Some((subject, ticket)) = self.topics.acknowledged(name) {
+                    self.shared.hearing.acknowledged(subject, ticket);
+                }
+            }
+            // Nobody has asked for that: the slot has moved to another server.
+            (b"sunsubscribe", _) if self.topics.subject(name).is_some() || *name == self.control => {
+                return Err(Lost::Said("sunsubscribe".to_owned()));
+            }
+            (b"unsubscribe" | b"sunsubscribe", _) => {}
+            _ => {
+                if let Some(server) = self.servers.get_mut(at) {
+                    server.pinged_at = None;
+                }
+            }
+        }
+        Ok(())
+    }
+
+    fn message(&mut self, name: &Bytes, bytes: &Bytes) {
+        self.shared.metrics.received.add(1);
+        let Ok(message) = Message::decode(bytes) else {
+            return self.shared.malformed("a message is malformed", name);
+        };
+        let Message { app, life, sequence, body } = message;
+        if matches!(body, Body::Unknown { .. }) {
+            self.shared.metrics.unknown.add(1);
+            return;
+        }
+        if *name == self.control {
+            return self.controlled(app, life, sequence, body);
+        }
+        match body {
+            Body::Event { exclude, keep, frame } => {
+                self.event(name, bytes, &Event { life, sequence, exclude, keep, frame });
+            }
+            Body::Notice(notice) => {
+                if let Some(subject) = self.topics.subject(name) {
+                    self.shared.hearing.notice(subject, life, sequence, notice);
+                }
+            }
+            Body::Heartbeat(_) | Body::Terminate { .. } | Body::Farewell | Body::Unknown { .. } => {
+                self.shared.malformed("a message is not on its topic", name);
+            }
+        }
+    }
+
+    fn event(&mut self, name: &Bytes, bytes: &Bytes, event: &Event<'_>) {
+        let Event { life, sequence, exclude, keep, frame } = *event;
+        if self.topics.subject(name).is_none() {
+            return;
+        }
+        let metrics = &self.shared.metrics;
+        match self.topics.count(name, life, sequence) {
+            Number::Fine => {}
+            Number::Gap(missing) => metrics.gaps.add(missing),
+            Number::Duplicate => return metrics.duplicates.add(1),
+        }
+        if self.is_delivered(name, life, sequence) {
+            return;
+        }
+        let Some(Subject::Channel(channel)) = self.topics.subject(name) else {
+            return self.shared.malformed("an event is not on the topic of a channel", name);
+        };
+        let Some(frame) = Frame::received(bytes.slice_ref(frame)) else {
+            return self.shared.malformed("an event holds no frame", name);
+        };
+        let keep = keep.and_then(|bytes| usize::try_from(bytes).ok());
+        self.shared.hearing.event(channel, HeardEvent { frame, exclude, keep });
+    }
+
+    /// Whether this node has delivered an event of its own before it came back.
+    fn is_delivered(&self, name: &Bytes, life: NodeId, sequence: u64) -> bool {
+        if self.shared.settings.local_first {
+            return self.node.is_own(life);
+        }
+        let here = self.node.delivered_here.get(name);
+        here.is_some_and(|(own, up_to)| *own == life && sequence <= *up_to)
+    }
+
+    fn controlled(&mut self, app: &str, life: NodeId, sequence: u64, body: Body<'_>) {
+        match body {
+            Body::Heartbeat(apps) => self.heard_beat(life, sequence, &apps),
+            Body::Farewell => {
+                self.node.end(life, self.now);
+            }
+            Body::Terminate { user_id, present } => self.terminate(app, user_id, present),
+            Body::Event { .. } | Body::Notice(_) | Body::Unknown { .. } => {
+                let control = self.control.clone();
+                self.shared.malformed("a message is not on its topic", &control);
+            }
+        }
+    }
+
+    fn terminate(&self, app: &str, id: UserId, present: bool) {
+        if let Some(app) = self.shared.apps.by_id(app) {
+            self.shared.hearing.terminate(&UserKey { app: app.index, id }, present);
+        }
+    }
+}

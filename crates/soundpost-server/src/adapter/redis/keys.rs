@@ -1,0 +1,149 @@
+//! The names of everything in Redis. They are built and never parsed: who hears a topic keeps what it is about.
+//!
+//! `N` is `prefix:database:channel`, for topics know no databases. What belongs to one channel carries the tag
+//! `{app/channel}`, so that a Redis Cluster has it on one server and one script can touch all of it; what belongs to a
+//! user who signs in, `{app/@user/id}`. No name of a channel and no id of an app has a slash in it.
+//!
+//! | name | what |
+//! |---|---|
+//! | `N:TAG:t` | topic |
+//! | `N:TAG:s:LIFE` | share of one life: a hash |
+//! | `N:TAG:l` | which lives have a share, with their counts: a hash |
+//! | `N:TAG:d:LIFE` | tombstone: that life is over |
+//! | `N:TAG:k` | kept event: the message |
+//! | `N:{nodes}:control` | topic of what concerns all nodes |
+//! | `N:{nodes}:lease:LIFE` | lease |
+//! | `N:{nodes}:lives` | all lives: a sorted set, by when they were last seen |
+//! | `N:{LIFE}:i` | index: the tags in which that life may have a share |
+//!
+//! A life is 16 hexadecimal digits.
+
+use bytes::Bytes;
+use soundpost_protocol::{app::AppId, presence::NodeId};
+
+use crate::{adapter::Subject, apps::UserKey, config::RedisSettings};
+
+/// What the names that concern all nodes have in common.
+pub(super) const NODES: &[u8] = b"{nodes}";
+/// What stands between an app's id and a user's in a tag.
+const USER: &str = "@user/";
+
+/// The names of one deployment.
+#[derive(Clone, Debug)]
+pub(super) struct Names {
+    /// `N:`
+    base: Box<str>,
+}
+
+/// A life as it stands in names.
+pub(super) fn hex(life: NodeId) -> String {
+    format!("{:016x}", life.0)
+}
+
+/// The life that this names; `None` if it is not what [`hex`] writes.
+pub(super) fn life(text: &[u8]) -> Option<NodeId> {
+    let text = str::from_utf8(text).ok().filter(|text| text.len() == 16)?;
+    u64::from_str_radix(text, 16).ok().map(NodeId)
+}
+
+/// The tag of a subject of this app.
+pub(super) fn tag(app: &AppId, subject: &Subject) -> Bytes {
+    match subject {
+        Subject::Channel(key) => channel_tag(app, key.name.as_str()),
+        Subject::User(user) => user_tag(app, user),
+    }
+}
+
+/// The tag of a channel, or with a part of a name, and without its last byte, what the tags of all such begin with.
+pub(super) fn channel_tag(app: &AppId, channel: &str) -> Bytes {
+    format!("{{{}/{channel}}}", app.as_str()).into()
+}
+
+fn user_tag(app: &AppId, user: &UserKey) -> Bytes {
+    format!("{{{}/{USER}{}}}", app.as_str(), user.id.as_str()).into()
+}
+
+impl Names {
+    /// For these settings.
+    pub(super) fn new(settings: &RedisSettings) -> Self {
+        let RedisSettings { prefix, database, channel, .. } = settings;
+        Self { base: format!("{prefix}:{database}:{channel}:").into() }
+    }
+
+    fn of(&self, tag: &[u8], kind: &[u8], life: Option<NodeId>) -> Bytes {
+        let mut name = Vec::with_capacity(self.base.len() + tag.len() + kind.len() + 17);
+        name.extend_from_slice(self.base.as_bytes());
+        name.extend_from_slice(tag);
+        name.extend_from_slice(kind);
+        if let Some(life) = life {
+            name.push(b':');
+            name.extend_from_slice(hex(life).as_bytes());
+        }
+        name.into()
+    }
+
+    /// The topic of a subject.
+    pub(super) fn topic(&self, tag: &[u8]) -> Bytes {
+        self.of(tag, b":t", None)
+    }
+
+    /// The share of a life.
+    pub(super) fn share(&self, tag: &[u8], life: NodeId) -> Bytes {
+        self.of(tag, b":s", Some(life))
+    }
+
+    /// What the names of all shares of a subject begin with.
+    pub(super) fn shares(&self, tag: &[u8]) -> Bytes {
+        self.of(tag, b":s:", None)
+    }
+
+    /// Which lives have a share.
+    pub(super) fn sharers(&self, tag: &[u8]) -> Bytes {
+        self.of(tag, b":l", None)
+    }
+
+    /// The tombstone of a life.
+    pub(super) fn tombstone(&self, tag: &[u8], life: NodeId) -> Bytes {
+        self.of(tag, b":d", Some(life))
+    }
+
+    /// What the names of all tombstones of a subject begin with.
+    pub(super) fn tombstones(&self, tag: &[u8]) -> Bytes {
+        self.of(tag, b":d:", None)
+    }
+
+    /// The kept event of a cache channel.
+    pub(super) fn kept(&self, tag: &[u8]) -> Bytes {
+        self.of(tag, b":k", None)
+    }
+
+    /// The topic of what concerns all nodes.
+    pub(super) fn control(&self) -> Bytes {
+        self.of(NODES, b":control", None)
+    }
+
+    /// The lease of a life.
+    pub(super) fn lease(&self, life: NodeId) -> Bytes {
+        self.of(NODES, b":lease", Some(life))
+    }
+
+    /// What the names of all leases begin with.
+    pub(super) fn leases(&self) -> Bytes {
+        self.of(NODES, b":lease:", None)
+    }
+
+    /// All lives.
+    pub(super) fn lives(&self) -> Bytes {
+        self.of(NODES, b":lives", None)
+    }
+
+    /// The index of a life.
+    pub(super) fn index(&self, life: NodeId) -> Bytes {
+        self.of(index_tag(life).as_bytes(), b":i", None)
+    }
+}
+
+/// The tag of a life's index.
+pub(super) fn index_tag(life: NodeId) -> String {
+    format!("{{{}}}", hex(life))
+}

@@ -1,0 +1,281 @@
+//! What the node wants published, between the workers that take it and the thread that writes it.
+//!
+//! What waits here can be taken back: Redis has not seen it. Whoever puts something in holds the lock for a number and a
+//! push, and wakes the thread only if it sleeps.
+
+use std::{
+    collections::{HashMap, VecDeque},
+    mem,
+    sync::{
+        Arc,
+        atomic::{AtomicU8, AtomicUsize, Ordering},
+    },
+    time::Instant,
+};
+
+use foldhash::quality::RandomState;
+use parking_lot::Mutex;
+use soundpost_protocol::{cluster::message::STAMP, presence::NodeId, socket_id::SocketId};
+use tokio::sync::{Notify, oneshot};
+
+use crate::{
+    adapter::{Broadcast, Refused},
+    apps::ChannelKey,
+};
+
+/// Publishes that wait at most.
+pub const PUBLISHES_MAX: usize = 65_536;
+/// Their bytes at most; a single one may have more if it is alone.
+pub const PUBLISH_BYTES_MAX: usize = 64 << 20;
+/// Topics whose numbers are remembered, in each of two generations.
+const TOPICS_MAX: usize = 32_768;
+
+/// One command that publishes.
+#[derive(Debug)]
+pub(super) struct Publish {
+    /// The whole command.
+    pub(super) command: Vec<u8>,
+    /// Where in it the message stands; `None` if nothing counts it.
+    pub(super) message_at: Option<usize>,
+    /// The slot of its topic.
+    pub(super) slot: u16,
+    /// What stands for its topic where numbers are given.
+    pub(super) topic: u64,
+    /// Its number on the topic, once it was given.
+    pub(super) sequence: u64,
+    /// When it was taken.
+    pub(super) taken_at: Instant,
+    /// What is delivered on this node if Redis goes away, where the settings say so.
+    pub(super) broadcast: Option<Box<Broadcast>>,
+    /// Who is told.
+    pub(super) done: Done,
+}
+
+/// Who is told what became of it.
+#[derive(Debug)]
+pub(super) enum Done {
+    /// Nobody any more.
+    Nobody,
+    /// Whoever waits for this one.
+    Alone(oneshot::Sender<Result<(), Refused>>),
+    /// Whoever waits for all of a request.
+    Batch(Arc<Batch>),
+    /// The sender of a client event, if it failed.
+    Sender(SocketId, Box<ChannelKey>),
+}
+
+/// The publishes of one request.
+#[derive(Debug)]
+pub(super) struct Batch {
+    left: AtomicUsize,
+    worst: AtomicU8,
+    sender: Mutex<Option<oneshot::Sender<Result<(), Refused>>>>,
+}
+
+impl Batch {
+    pub(super) fn new(publishes: usize, sender: oneshot::Sender<Result<(), Refused>>) -> Arc<Self> {
+        let sender = Mutex::new(Some(sender));
+        Arc::new(Self { left: AtomicUsize::new(publishes), worst: AtomicU8::new(0), sender })
+    }
+
+    fn complete(&self, outcome: Result<(), Refused>) {
+        // Beside one that may have been delivered, it does not matter that another was not.
+        let rank = match outcome {
+            Ok(()) => 0,
+            Err(Refused::Full) => 1,
+            Err(Refused::Away) => 2,
+            Err(Refused::Unconfirmed) => 3,
+        };
+        self.worst.fetch_max(rank, Ordering::AcqRel);
+        if self.left.fetch_sub(1, Ordering::AcqRel) > 1 {
+            return;
+        }
+        let outcome = match self.worst.load(Ordering::Acquire) {
+            0 => Ok(()),
+            1 => Err(Refused::Full),
+            2 => Err(Refused::Away),
+            _ => Err(Refused::Unconfirmed),
+        };
+        if let Some(sender) = self.sender.lock().take() {
+            sender.send(outcome).unwrap_or_default();
+        }
+    }
+}
+
+impl Done {
+    /// Says what became of it. Gives back the sender of a client event that must be told that it failed.
+    pub(super) fn complete(self, outcome: Result<(), Refused>) -> Option<(SocketId, Box<ChannelKey>)> {
+        match self {
+            Self::Nobody => None,
+            // Who does not wait any more does not need to know.
+            Self::Alone(sender) => {
+                sender.send(outcome).unwrap_or_default();
+                None
+            }
+            Self::Batch(batch) => {
+                batch.complete(outcome);
+                None
+            }
+            Self::Sender(socket_id, channel) => outcome.is_err().then_some((socket_id, channel)),
+        }
+    }
+}
+
+/// What the node wants published.
+#[derive(Debug)]
+pub(super) struct Outbox {
+    waiting: Mutex<Waiting>,
+    put: Notify,
+}
+
+#[derive(Debug)]
+struct Waiting {
+    /// Whether there is anybody to write it.
+    is_open: bool,
+    publishes: VecDeque<Publish>,
+    bytes: usize,
+    numbers: Numbers,
+}
+
+impl Outbox {
+    /// Closed, for the first life.
+    pub(super) fn new(life: NodeId) -> Self {
+        let numbers = Numbers::new(life);
+        let waiting = Waiting { is_open: false, publishes: VecDeque::new(), bytes: 0, numbers };
+        Self { waiting: Mutex::new(waiting), put: Notify::new() }
+    }
+
+    /// Whether anything can be put in.
+    pub(super) fn is_open(&self) -> bool {
+        self.waiting.lock().is_open
+    }
+
+    /// Numbers the publishes of one request and puts them in, one after the other without anything between them; or
+    /// none, and gives them back.
+    pub(super) fn put(&self, mut publishes: Vec<Publish>) -> Result<(), (Refused, Vec<Publish>)> {
+        let bytes = publishes.iter().map(|publish| publish.command.len()).sum::<usize>();
+        {
+            let waiting = &mut *self.waiting.lock();
+            if !waiting.is_open {
+                return Err((Refused::Away, publishes));
+            }
+            let is_room = waiting.publishes.len() + publishes.len() <= PUBLISHES_MAX
+                && waiting.bytes + bytes <= PUBLISH_BYTES_MAX;
+            if !is_room && !waiting.publishes.is_empty() {
+                return Err((Refused::Full, publishes));
+            }
+            waiting.bytes += bytes;
+            for mut publish in publishes.drain(..) {
+                waiting.numbers.stamp(&mut publish);
+                waiting.publishes.push_back(publish);
+            }
+        }
+        self.put.notify_one();
+        Ok(())
+    }
+
+    /// Waits until something was put in since the last call. Cancel safe.
+    pub(super) async fn filled(&self) {
+        self.put.notified().await;
+    }
+
+    /// There is something else to be done.
+    pub(super) fn wake(&self) {
+        self.put.notify_one();
+    }
+
+    /// Takes the first ones out, as long as they are within both bounds; at least one if `commands` is not 0.
+    pub(super) fn take(&self, commands: usize, bytes: usize, into: &mut Vec<Publish>) {
+        let waiting = &mut *self.waiting.lock();
+        let mut taken = 0;
+        while into.len() < commands
+            && let Some(next) = waiting.publishes.front()
+            && (into.is_empty() || taken + next.command.len() <= bytes)
+        {
+            taken += next.command.len();
+            into.extend(waiting.publishes.pop_front());
+        }
+        waiting.bytes -= taken;
+    }
+
+    /// Takes back what was taken on before `taken_at`.
+    pub(super) fn withdraw(&self, taken_at: Instant) -> Vec<Publish> {
+        let waiting = &mut *self.waiting.lock();
+        let late = waiting.publishes.iter().take_while(|publish| publish.taken_at <= taken_at).count();
+        let late: Vec<_> = waiting.publishes.drain(..late).collect();
+        waiting.bytes -= late.iter().map(|publish| publish.command.len()).sum::<usize>();
+        late
+    }
+
+    /// Takes all that waits; when nothing did, nothing can be put in from now on.
+    pub(super) fn close(&self) -> VecDeque<Publish> {
+        let waiting = &mut *self.waiting.lock();
+        waiting.is_open = !waiting.publishes.is_empty();
+        waiting.bytes = 0;
+        mem::take(&mut waiting.publishes)
+    }
+
+    /// From now on there is somebody to write it.
+    pub(super) fn open(&self) {
+        self.waiting.lock().is_open = true;
+    }
+
+    /// The node has another life, whose numbers start anew. What waits gets them, too.
+    pub(super) fn renew(&self, life: NodeId) {
+        let waiting = &mut *self.waiting.lock();
+        waiting.numbers = Numbers::new(life);
+        for publish in &mut waiting.publishes {
+            waiting.numbers.stamp(publish);
+        }
+    }
+
+    /// How many wait, and their bytes.
+    pub(super) fn fill(&self) -> (usize, usize) {
+        let waiting = self.waiting.lock();
+        (waiting.publishes.len(), waiting.bytes)
+    }
+}
+
+/// How many events this life has published on each topic. A topic that was not used for long starts again at 1, which
+/// others take for a new beginning.
+#[derive(Debug)]
+struct Numbers {
+    life: NodeId,
+    young: HashMap<u64, u64, RandomState>,
+    old: HashMap<u64, u64, RandomState>,
+}
+
+impl Numbers {
+    fn new(life: NodeId) -> Self {
+        Self { life, young: HashMap::default(), old: HashMap::default() }
+    }
+
+    fn next(&mut self, topic: u64) -> u64 {
+        if let Some(last) = self.young.get_mut(&topic) {
+            *last += 1;
+            return *last;
+        }
+        let next = self.old.remove(&topic).unwrap_or(0) + 1;
+        if self.young.len() >= TOPICS_MAX {
+            self.old = mem::take(&mut self.young);
+        }
+        self.young.insert(topic, next);
+        next
+    }
+
+    /// Writes life and number into the message.
+    fn stamp(&mut self, publish: &mut Publish) {
+        let Some(message_at) = publish.message_at else { return };
+        publish.sequence = self.next(publish.topic);
+        let mut stamp = [0; 16];
+        stamp[..8].copy_from_slice(&self.life.0.to_be_bytes());
+        stamp[8..].copy_from_slice(&publish.sequence.to_be_bytes());
+        let range = message_at + STAMP.start..message_at + STAMP.end;
+        if let Some(place) = publish.command.get_mut(range) {
+            place.copy_from_slice(&stamp);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,94 @@
+//! Taking away what lives that are over have left: every survivor does so, in random order, so that they help each other
+//! rather than do the same.
+
+use std::collections::VecDeque;
+
+use soundpost_protocol::presence::NodeId;
+
+use super::{
+    answers,
+    commands::Expect,
+    keys, messages,
+    scripts::{Script, TOMBSTONE_MILLISECONDS},
+    session::Session,
+    wire::resp::Reply,
+};
+
+/// Shares that are taken away at a time.
+const BATCH: &str = "64";
+
+/// Whose shares are to be taken away.
+#[derive(Debug, Default)]
+pub(super) struct Reaping {
+    /// The first one is worked on.
+    lives: VecDeque<NodeId>,
+    /// Steps for the first one that are under way.
+    steps: usize,
+}
+
+impl Reaping {
+    /// Whether anything of this life may be left.
+    pub(super) fn has(&self, life: NodeId) -> bool {
+        self.lives.contains(&life)
+    }
+}
+
+impl Session<'_> {
+    /// Takes away what is left of a life that is over.
+    pub(super) fn reap_life(&mut self, life: NodeId) {
+        if self.reaping.has(life) {
+            return;
+        }
+        self.reaping.lives.push_back(life);
+        if self.reaping.lives.len() == 1 {
+            self.draw(life);
+        }
+    }
+
+    /// Asks for some of its shares.
+    fn draw(&mut self, life: NodeId) {
+        let index = self.shared.names.index(life);
+        let home = keys::index_tag(life);
+        let words: [&[u8]; 3] = [b"SRANDMEMBER", &index, BATCH.as_bytes()];
+        self.send(home.as_bytes(), &words, Expect::Tags(life));
+    }
+
+    /// Takes these shares away.
+    pub(super) fn reap(&mut self, life: NodeId, reply: &Reply) {
+        let tags = answers::items(reply);
+        if tags.is_empty() {
+            return self.reaped_all(life);
+        }
+        let (index, home) = (self.shared.names.index(life), keys::index_tag(life));
+        let (hex, message) = (keys::hex(life), messages::gone(self.node.life, life));
+        for tag in tags {
+            let tag = answers::text(tag);
+            let names = &self.shared.names;
+            let (share, sharers) = (names.share(tag, life), names.sharers(tag));
+            let (tombstone, topic, shares) =
+                (names.tombstone(tag, life), names.topic(tag), names.shares(tag));
+            let keys: [&[u8]; 4] = [&share, &sharers, &tombstone, &topic];
+            let arguments = [hex.as_bytes(), &message, TOMBSTONE_MILLISECONDS.as_bytes(), &shares];
+            self.script(tag, Script::Reap, &keys, &arguments, Expect::Reaped(life));
+            self.send(home.as_bytes(), &[b"SREM", &index, tag], Expect::Reaped(life));
+        }
+        self.reaping.steps = 2 * tags.len();
+    }
+
+    /// A step is done. What comes of it for webhooks is for whoever sends them: `transitions_of_end`.
+    pub(super) fn reaped(&mut self, life: NodeId) {
+        self.reaping.steps = self.reaping.steps.saturating_sub(1);
+        if self.reaping.steps == 0 {
+            self.draw(life);
+        }
+    }
+
+    fn reaped_all(&mut self, life: NodeId) {
+        let (lives, hex) = (self.shared.names.lives(), keys::hex(life));
+        self.send(keys::NODES, &[b"ZREM", &lives, hex.as_bytes()], Expect::Nothing);
+        self.reaping.lives.pop_front();
+        if let Some(next) = self.reaping.lives.front().copied() {
+            self.draw(next);
+        }
+    }
+}

@@ -1,0 +1,133 @@
+//! The thread that has the connections to Redis. It connects for ever.
+
+use std::{
+    future::Future,
+    io,
+    pin::pin,
+    sync::atomic::Ordering::Relaxed,
+    time::{Duration, Instant},
+};
+
+use tokio::{
+    sync::watch,
+    time::{MissedTickBehavior, interval, sleep, timeout},
+};
+use tracing::{info, warn};
+
+use super::{Redis, Shared, lives::Node, session::TICK, setup};
+use crate::seldom::Seldom;
+
+/// A server is reached within this time, with all that must be said to it first, or tried again.
+const CONNECT_TIMEOUT: Duration = Duration::from_secs(3);
+/// Between two attempts, the first and the longest.
+const WAIT_MIN: Duration = Duration::from_millis(50);
+const WAIT_MAX: Duration = Duration::from_millis(500);
+
+/// The running thread.
+#[derive(Debug)]
+pub struct RedisThread {
+    redis: Redis,
+    /// Closed when the thread is over.
+    running: watch::Receiver<()>,
+}
+
+impl RedisThread {
+    /// Starts the thread. Errors: those of the system when it has no thread or runtime to give.
+    pub fn start(redis: Redis) -> io::Result<Self> {
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+        let (guard, running) = watch::channel(());
+        let shared = redis.clone();
+        std::thread::Builder::new().name("redis".to_owned()).spawn(move || {
+            runtime.block_on(run(&shared.0));
+            drop(guard);
+        })?;
+        Ok(Self { redis, running })
+    }
+
+    /// Comes back once the thread is over: because the node [leaves](Redis::leave), or because it has died.
+    pub async fn over(&self) {
+        let mut running = self.running.clone();
+        while running.changed().await.is_ok() {}
+    }
+
+    /// Leaves the cluster, and comes back once that is done.
+    pub async fn leave(&self) {
+        self.redis.leave();
+        self.over().await;
+    }
+}
+
+impl Drop for RedisThread {
+    fn drop(&mut self) {
+        self.redis.leave();
+    }
+}
+
+async fn run(shared: &Shared) {
+    let mut node = Node::new(shared.cluster.life(), Instant::now());
+    let mut away = Away { since: Instant::now(), is_first: true, line: Seldom::default() };
+    let mut wait = WAIT_MIN;
+    loop {
+        let begun = while_away(shared, timeout(CONNECT_TIMEOUT, setup::begin(shared, &mut node))).await;
+        shared.is_starting.store(false, Relaxed);
+        match begun {
+            None => return,
+            Some(Ok(Ok(mut session))) => {
+                away.is_over(&session.addresses());
+                wait = WAIT_MIN;
+                let lost = session.run().await;
+                session.end();
+                let Err(lost) = lost else { return };
+                warn!(why = %lost, "redis is away");
+                away = Away { since: Instant::now(), is_first: false, line: Seldom::default() };
+                // The next time it says so.
+                away.line.is_due();
+            }
+            Some(Ok(Err(error))) => away.goes_on(&error.to_string()),
+            Some(Err(_)) => away.goes_on("no connection within 3 s"),
+        }
+        let jitter = wait.mul_f64(0.5 + f64::from(getrandom::u32().unwrap_or(0)) / f64::from(u32::MAX) / 2.0);
+        if while_away(shared, sleep(jitter)).await.is_none() {
+            return;
+        }
+        wait = (wait * 2).min(WAIT_MAX);
+    }
+}
+
+/// How long Redis has been away.
+struct Away {
+    since: Instant,
+    is_first: bool,
+    line: Seldom,
+}
+
+impl Away {
+    fn goes_on(&self, why: &str) {
+        if self.line.is_due() {
+            warn!(why, "redis cannot be reached; this node serves alone and tries again");
+        }
+    }
+
+    fn is_over(&self, servers: &str) {
+        let seconds = format!("{:.1}", self.since.elapsed().as_secs_f64());
+        match self.is_first {
+            true => info!(servers, "redis is there"),
+            false => info!(servers, away_seconds = seconds, "redis is there again"),
+        }
+    }
+}
+
+/// Waits for it, while channels hear that time passes. `None`: the node is to leave.
+async fn while_away<T>(shared: &Shared, what: impl Future<Output = T>) -> Option<T> {
+    let mut what = pin!(what);
+    let mut leaving = shared.leaving.subscribe();
+    let mut tick = interval(TICK);
+    tick.set_missed_tick_behavior(MissedTickBehavior::Skip);
+    loop {
+        tokio::select! {
+            done = &mut what => return Some(done),
+            _ = leaving.wait_for(|leaving| *leaving) => return None,
+            _ = tick.tick() => shared.hearing.tick(),
+        }
+    }
+}

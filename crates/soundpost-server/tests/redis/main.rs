@@ -1,0 +1,89 @@
+//! Nodes that meet at a real Redis: what a client and a publisher see of it. Each test has a Redis of its own.
+
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::indexing_slicing,
+    reason = "helpers of tests fail like tests"
+)]
+
+mod ends;
+mod events;
+mod membership;
+mod outage;
+mod store;
+#[path = "../sockets/support/mod.rs"]
+#[allow(dead_code, unused_imports, reason = "shared with the tests of a single node")]
+mod support;
+
+use serde_json::Value;
+use soundpost_protocol::app::App;
+use soundpost_server::config::{OnOutage, RedisAddress, RedisServers, RedisSettings};
+
+use self::{
+    store::Store,
+    support::{Client, TestServer, app, eventually},
+};
+
+/// The settings of a node at this Redis.
+fn redis(store: &Store) -> RedisSettings {
+    RedisSettings {
+        servers: RedisServers::Standalone(RedisAddress::Tcp("127.0.0.1".to_owned(), store.port)),
+        username: None,
+        password: None,
+        database: 0,
+        tls: None,
+        prefix: "soundpost".to_owned(),
+        channel: "reverb".to_owned(),
+        local_first: false,
+        on_outage: OnOutage::Refuse,
+    }
+}
+
+/// A node whose app and Redis settings are changed as the test needs it, and which has reached its Redis.
+fn node_with(
+    store: &Store,
+    change_app: impl FnOnce(&mut App),
+    change: impl FnOnce(&mut RedisSettings),
+) -> TestServer {
+    let mut app = app("one");
+    change_app(&mut app);
+    let mut settings = redis(store);
+    change(&mut settings);
+    let server = TestServer::start_with(vec![app], |all| {
+        all.redis = Some(settings);
+        all.server.drain = std::time::Duration::ZERO;
+    });
+    if store.is_running() {
+        await_connected(&server);
+    }
+    server
+}
+
+/// A node as it is by default.
+fn node(store: &Store) -> TestServer {
+    node_with(store, |_| {}, |_| {})
+}
+
+fn await_connected(server: &TestServer) {
+    eventually("the node reaches redis", || !server.node().adapter.is_away());
+}
+
+fn await_away(server: &TestServer) {
+    eventually("the node notices", || server.node().adapter.is_away());
+}
+
+/// The next event on the channel must be this one.
+#[track_caller]
+fn expect_event(client: &mut Client, channel: &str, name: &str, data: &str) {
+    client.expect(&serde_json::json!({"event": name, "channel": channel, "data": data}));
+}
+
+/// The ids of a roster, in order.
+fn ids(roster: &Value) -> Vec<String> {
+    let mut ids: Vec<String> =
+        roster["ids"].as_array().unwrap().iter().map(|id| id.as_str().unwrap().to_owned()).collect();
+    ids.sort();
+    ids
+}

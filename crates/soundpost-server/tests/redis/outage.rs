@@ -1,0 +1,158 @@
+//! Redis goes away, and comes back.
+
+use std::time::{Duration, Instant};
+
+use serde_json::json;
+
+use super::*;
+
+const EVENT: &str = r#"{"name":"n","channel":"orders","data":"1"}"#;
+const ROOM: &str = "presence-room";
+
+fn member(id: &str) -> String {
+    json!({"user_id": id, "user_info": {}}).to_string()
+}
+
+#[test]
+fn a_node_serves_before_it_has_reached_redis() {
+    let mut store = Store::reserve();
+    let one = node(&store);
+    let mut client = one.connect();
+    client.subscribe("orders");
+    let began = Instant::now();
+    assert_eq!(one.api().post("/events", EVENT).status, 503);
+    assert!(began.elapsed() < Duration::from_secs(1));
+    client.expect_nothing();
+    store.run();
+    await_connected(&one);
+    one.api().trigger("orders", "n", "2");
+    expect_event(&mut client, "orders", "n", "2");
+}
+
+#[test]
+fn a_restart_of_redis_with_nothing_in_it_is_no_news_to_anybody() {
+    let mut store = Store::start();
+    let (one, two) = (node(&store), node(&store));
+    let (mut zoe, mut ben) = (one.connect(), two.connect());
+    zoe.join(ROOM, &member("zoe"));
+    ben.join(ROOM, &member("ben"));
+    assert_eq!(zoe.event()["event"], "pusher_internal:member_added");
+    zoe.subscribe("orders");
+    ben.subscribe("orders");
+    store.kill();
+    await_away(&one);
+    await_away(&two);
+    let began = Instant::now();
+    assert_eq!(one.api().post("/events", EVENT).status, 503);
+    assert!(began.elapsed() < Duration::from_secs(1));
+    store.run();
+    let back = Instant::now();
+    await_connected(&one);
+    await_connected(&two);
+    // From here on events pass again, as soon as both topics are heard.
+    eventually("both nodes hear", || {
+        store.say("PUBSUB NUMSUB soundpost:0:reverb:{app-one/orders}:t")[1] == "2"
+    });
+    assert!(back.elapsed() < Duration::from_secs(3));
+    one.api().trigger("orders", "n", "2");
+    expect_event(&mut zoe, "orders", "n", "2");
+    expect_event(&mut ben, "orders", "n", "2");
+    eventually("the roster is whole", || {
+        let users = two.api().ask(&format!("/channels/{ROOM}/users"), &[]);
+        users == json!({"users": [{"id": "ben"}, {"id": "zoe"}]})
+    });
+    // Nobody is told anything, also not after all has settled.
+    std::thread::sleep(Duration::from_secs(5));
+    zoe.expect_nothing();
+    ben.expect_nothing();
+}
+
+#[test]
+fn a_redis_that_hangs_costs_a_publisher_a_second_at_most() {
+    let store = Store::start();
+    let one = node(&store);
+    let mut client = one.connect();
+    client.subscribe("orders");
+    store.signal("STOP");
+    let began = Instant::now();
+    let reply = one.api().post("/events", EVENT);
+    let took = began.elapsed();
+    assert_eq!(reply.status, 503, "{reply:?}");
+    assert!(took < Duration::from_millis(1200), "{took:?}");
+    client.expect_nothing();
+    await_away(&one);
+    let began = Instant::now();
+    assert_eq!(one.api().post("/events", EVENT).status, 503);
+    assert!(began.elapsed() < Duration::from_millis(200), "known to be away: refused at once");
+    assert_eq!(one.metric("soundpost_redis_publishes_total{result=\"unconfirmed\"}"), 1);
+    store.signal("CONT");
+    await_connected(&one);
+    one.api().trigger("orders", "n", "2");
+    let mut heard = client.event();
+    // The first one may have been delivered: it was never said that it was not.
+    if heard["data"] == "1" {
+        heard = client.event();
+    }
+    assert_eq!(heard["data"], "2");
+    client.expect_nothing();
+}
+
+#[test]
+fn where_the_settings_say_so_a_node_delivers_alone_while_redis_is_away() {
+    let mut store = Store::start();
+    let local = |settings: &mut RedisSettings| settings.on_outage = OnOutage::Local;
+    let (one, two) = (node_with(&store, |_| {}, local), node_with(&store, |_| {}, local));
+    let (mut here, mut there) = (one.connect(), two.connect());
+    here.subscribe("private-orders");
+    there.subscribe("private-orders");
+    store.signal("STOP");
+    let began = Instant::now();
+    // Taken before anybody knows that Redis is away, and after.
+    (0..3).for_each(|number| one.api().trigger("private-orders", "n", &number.to_string()));
+    assert!(began.elapsed() < Duration::from_secs(2));
+    (0..3).for_each(|number| expect_event(&mut here, "private-orders", "n", &number.to_string()));
+    store.signal("CONT");
+    await_connected(&one);
+    await_connected(&two);
+    eventually("both nodes hear", || {
+        store.say("PUBSUB NUMSUB soundpost:0:reverb:{app-one/private-orders}:t")[1] == "2"
+    });
+    one.api().trigger("private-orders", "n", "last");
+    expect_event(&mut here, "private-orders", "n", "last");
+    here.expect_nothing();
+    // What was on its way when Redis hung may have come to the other node, once.
+    let mut heard = there.event();
+    if heard["data"] == "0" {
+        heard = there.event();
+    }
+    assert_eq!(heard["data"], "last");
+    store.kill();
+    await_away(&one);
+    one.api().trigger("private-orders", "n", "alone");
+    expect_event(&mut here, "private-orders", "n", "alone");
+}
+
+#[test]
+fn joins_and_leaves_while_redis_is_away_are_told_when_it_is_back() {
+    let mut store = Store::start();
+    let (one, two) = (node(&store), node(&store));
+    let (mut zoe, mut ben) = (one.connect(), two.connect());
+    zoe.join(ROOM, &member("zoe"));
+    ben.join(ROOM, &member("ben"));
+    assert_eq!(zoe.event()["event"], "pusher_internal:member_added");
+    store.kill();
+    await_away(&one);
+    await_away(&two);
+    let mut eve = two.connect();
+    assert_eq!(ids(&eve.join(ROOM, &member("eve"))), ["ben", "eve", "zoe"]);
+    assert_eq!(ben.event()["event"], "pusher_internal:member_added");
+    ben.leave();
+    assert_eq!(eve.event()["event"], "pusher_internal:member_removed");
+    zoe.expect_nothing();
+    store.run();
+    let mut told = [zoe.event(), zoe.event()].map(|event| event["event"].as_str().unwrap().to_owned());
+    told.sort();
+    assert_eq!(told, ["pusher_internal:member_added", "pusher_internal:member_removed"]);
+    zoe.expect_nothing();
+    eve.expect_nothing();
+}
