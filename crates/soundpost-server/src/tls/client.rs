@@ -65,7 +65,12 @@ impl std::fmt::Debug for TlsClient {
 
 /// In words that name what to change.
 fn text(table: &str, error: &Error) -> String {
-    if *error == Error::InvalidCertificate(CertificateError::UnknownIssuer) {
+    // Of two authorities with one name the signature tells which it was.
+    let is_unknown = matches!(
+        error,
+        Error::InvalidCertificate(CertificateError::UnknownIssuer | CertificateError::BadSignature)
+    );
+    if is_unknown {
         return format!("its certificate is of no authority that is trusted here; see {table}.ca");
     }
     if let Error::InvalidCertificate(found) = error {

@@ -85,7 +85,7 @@ impl Dialler {
             RedisAddress::Tcp(host, port) => {
                 let stream = reach(host, *port).await?;
                 match self.tls().await? {
-                    Some(tls) => within(ANSWER_TIMEOUT, secure(stream, host, tls)).await?,
+                    Some(tls) => secure(stream, host, tls).await?,
                     None => Link::new(stream),
                 }
             }
@@ -167,7 +167,11 @@ async fn reach_unix(path: &Path) -> Result<UnixStream, Problem> {
 }
 
 async fn secure(stream: TcpStream, host: &str, tls: &TlsClient) -> Result<Link, Problem> {
-    tls.shake(host, stream).await.map(Link::new).map_err(Problem::of_broken)
+    match timeout(ANSWER_TIMEOUT, tls.shake(host, stream)).await {
+        Ok(shaken) => shaken.map(Link::new).map_err(Problem::of_broken),
+        // A Redis without TLS takes our greeting for the beginning of a line.
+        Err(_) => Err(Problem::Tls("it does not answer to it in time; is that its port for TLS?".to_owned())),
+    }
 }
 
 impl Login<'_> {

@@ -13,6 +13,17 @@ const SAID_CHARS_MAX: usize = 200;
 /// Where TLS is configured.
 pub(super) const TLS_TABLE: &str = "redis.tls";
 
+/// Keys of the configuration that say who we are.
+#[derive(Debug)]
+pub struct Keys {
+    username: &'static str,
+    password: &'static str,
+}
+
+static SERVER_KEYS: Keys = Keys { username: "redis.username", password: "redis.password" };
+static SENTINEL_KEYS: Keys =
+    Keys { username: "redis.sentinel_username", password: "redis.sentinel_password" };
+
 /// Why there is no connection.
 #[derive(Debug, thiserror::Error)]
 pub enum ConnectError {
@@ -73,7 +84,7 @@ pub enum Problem {
         milliseconds: u128,
     },
     /// The connection broke.
-    #[error("the connection broke ({0})")]
+    #[error("the connection broke ({0}); does it expect TLS (rediss://), or is it going down?")]
     Broken(io::Error),
     /// It ended the connection.
     #[error("it closed the connection; does it expect TLS (rediss://), or is it going down?")]
@@ -88,16 +99,14 @@ pub enum Problem {
     #[error("TLS: {0}")]
     Tls(String),
     /// The password or the user is wrong.
-    #[error("it refuses the password or the user; see redis.password and redis.username")]
-    WrongPassword,
+    #[error("it refuses the password or the user; see {} and {}", .0.password, .0.username)]
+    WrongPassword(&'static Keys),
     /// It wants a password.
-    #[error("it asks for a password; set redis.password")]
-    PasswordMissing,
+    #[error("it asks for a password; set {}", .0.password)]
+    PasswordMissing(&'static Keys),
     /// It wants none.
-    #[error(
-        "it has no password for its default user, but one is set; remove redis.password or set requirepass"
-    )]
-    PasswordUnknown,
+    #[error("its default user has no password, but one is set; remove {} or set requirepass", .0.password)]
+    PasswordUnknown(&'static Keys),
     /// The ACL forbids something that is needed.
     #[error("its ACL forbids what is needed ({said}); see docs/scaling.md for the rules of the user")]
     Forbidden {
@@ -208,8 +217,8 @@ impl Problem {
         let shown = || shown(said);
         let code = said.split(|byte| *byte == b' ').next().unwrap_or_default();
         match code {
-            b"WRONGPASS" => Self::WrongPassword,
-            b"NOAUTH" => Self::PasswordMissing,
+            b"WRONGPASS" => Self::WrongPassword(&SERVER_KEYS),
+            b"NOAUTH" => Self::PasswordMissing(&SERVER_KEYS),
             b"NOPERM" => Self::Forbidden { said: shown() },
             b"DENIED" => Self::Protected,
             b"LOADING" => Self::Loading,
@@ -219,10 +228,17 @@ impl Problem {
             _ if said.starts_with(b"ERR max number of clients") => Self::Full,
             _ if said.starts_with(b"ERR This instance has cluster support disabled") => Self::IsNoCluster,
             // What else is said to these two may repeat the password.
-            _ if command == "AUTH" && contains(said, b"without any password") => Self::PasswordUnknown,
-            _ if command == "AUTH" && contains(said, b"no password is set") => Self::PasswordUnknown,
+            _ if command == "AUTH" && contains(said, b"without any password") => {
+                Self::PasswordUnknown(&SERVER_KEYS)
+            }
+            _ if command == "AUTH" && contains(said, b"no password is set") => {
+                Self::PasswordUnknown(&SERVER_KEYS)
+            }
             _ if command == "AUTH" => {
-                Self::Refused { command, said: String::from_utf8_lossy(code).chars().take(20).collect() }
+                let is_code = code.len() < 20 && code.iter().all(u8::is_ascii_uppercase);
+                let said =
+                    if is_code { String::from_utf8_lossy(code).into_owned() } else { "an error".to_owned() };
+                Self::Refused { command, said }
             }
             _ => Self::Refused { command, said: shown() },
         }
@@ -235,7 +251,16 @@ impl Problem {
 
     /// At a sentinel.
     pub(super) fn at_sentinel(self, address: &RedisAddress) -> ConnectError {
-        ConnectError::Sentinel { address: address.to_string(), problem: self }
+        let problem = if matches!(self, Self::WrongPassword(_)) {
+            Self::WrongPassword(&SENTINEL_KEYS)
+        } else if matches!(self, Self::PasswordMissing(_)) {
+            Self::PasswordMissing(&SENTINEL_KEYS)
+        } else if matches!(self, Self::PasswordUnknown(_)) {
+            Self::PasswordUnknown(&SENTINEL_KEYS)
+        } else {
+            self
+        };
+        ConnectError::Sentinel { address: address.to_string(), problem }
     }
 }
 
@@ -259,5 +284,63 @@ fn reason(needed: &str) -> &'static str {
         "on Redis Cluster, for its sharded topics"
     } else {
         "for its scripts and ACL rules of topics"
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_a_server_says_is_told_in_words_that_help() {
+        for (command, said, expected) in [
+            (
+                "AUTH",
+                "WRONGPASS invalid username-password pair or user is disabled.",
+                "it refuses the password",
+            ),
+            (
+                "AUTH",
+                "ERR AUTH <password> called without any password configured for the default user. Are",
+                "its default user has no",
+            ),
+            ("AUTH", "ERR Client sent AUTH, but no password is set", "its default user has no"),
+            ("INFO", "NOAUTH Authentication required.", "it asks for a password"),
+            (
+                "ROLE",
+                "NOPERM User u has no permissions to run the 'role' command",
+                "its ACL forbids what is needed (NOPERM User u has no permissions to run the 'role' command)",
+            ),
+            ("AUTH", "DENIED Redis is running in protected mode", "it is in protected mode"),
+            ("AUTH", "ERR max number of clients reached", "it has as many clients"),
+            ("PING", "LOADING Redis is loading the dataset in memory", "it is still loading"),
+            ("PING", "MASTERDOWN Link with MASTER is down", "it is a replica of another server"),
+            (
+                "SET",
+                "READONLY You can't write against a read only replica.",
+                "it is a replica of another server",
+            ),
+            ("PING", "BUSY Redis is busy running a script.", "it is busy"),
+            ("GET", "MOVED 1 127.0.0.1:7000", "it belongs to a Redis Cluster"),
+            ("CLUSTER SLOTS", "ERR This instance has cluster support disabled", "it does not belong"),
+            ("INFO", "ERR two\rlines", r#"it says "ERR two lines" to INFO"#),
+        ] {
+            let shown = Problem::of_reply(command, said.as_bytes()).to_string();
+            assert!(shown.starts_with(expected), "{said}: {shown}");
+        }
+        let long = Problem::of_reply("INFO", "\u{e9}".repeat(5000).as_bytes()).to_string();
+        assert!(long.chars().count() < 250, "{long}");
+    }
+
+    #[test]
+    fn what_may_repeat_a_password_is_not_shown() {
+        for said in [
+            "ERR unknown command `AUTH`, with args beginning with: `soundpost`, `secret`, ",
+            "ERR unknown command 'AUTH', with args beginning with: 'secret' ",
+            "secret",
+        ] {
+            let shown = Problem::of_reply("AUTH", said.as_bytes()).to_string();
+            assert!(!shown.contains("secret") && !shown.contains("soundpost"), "{shown}");
+        }
     }
 }

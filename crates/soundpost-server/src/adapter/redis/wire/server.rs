@@ -7,6 +7,15 @@ pub const VERSION_MIN: &str = "6.2";
 /// The oldest version of a Redis Cluster: before, every topic goes to every node, and none is bound to its slot.
 pub const CLUSTER_VERSION_MIN: &str = "7.0";
 
+/// What an ACL user needs with the default prefix, beside a password: a line for `ACL SETUSER` or an ACL file. The names
+/// after `~` and `&` are `prefix:database:channel:` of the configuration.
+pub const ACL_RULES: &str = "resetkeys ~soundpost:0:reverb:* resetchannels &soundpost:0:reverb:* -@all \
+    +ping +info +role +select +client|setname +script|load +evalsha +publish +subscribe +unsubscribe \
+    +exists +del +get +set +pttl +pexpire +persist +hget +hset +hdel +hlen +hkeys +hgetall \
+    +zadd +zrem +zrange +sadd +srem +smembers +srandmember";
+/// What the user needs on a Redis Cluster besides.
+pub const ACL_RULES_CLUSTER: &str = "+cluster|slots +spublish +ssubscribe +sunsubscribe";
+
 /// What `INFO server` says, as far as it matters.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Server {

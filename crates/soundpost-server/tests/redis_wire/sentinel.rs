@@ -1,0 +1,62 @@
+//! The master that sentinels name.
+
+use soundpost_server::config::{RedisPassword, RedisServers};
+
+use super::{
+    block_on, connect,
+    redis::{Sentinel, free_port, local, settings},
+    refusal, try_out,
+};
+
+#[test]
+fn the_master_is_found_before_and_after_a_failover() {
+    let three = Sentinel::start("");
+    // The first one is down.
+    let settings = settings(three.settings(&[local(free_port())]));
+    for at in [0, 1] {
+        let mut masters = block_on(connect(&settings)).unwrap();
+        assert_eq!(masters[0].run_id, three.servers[at].info("run_id"));
+        assert_eq!(masters[0].address, three.servers[at].address().to_string());
+        masters.clear();
+        if at == 0 {
+            three.fail_over();
+        }
+    }
+    block_on(async { try_out(&mut connect(&settings).await.unwrap()).await });
+}
+
+#[test]
+fn sentinels_have_passwords_of_their_own_and_are_all_named_if_none_leads_on() {
+    let mut three = Sentinel::start("requirepass sentinels-secret\n");
+    let nobody = local(free_port());
+    let RedisServers::Sentinel { master, sentinels, .. } = three.settings(std::slice::from_ref(&nobody))
+    else {
+        panic!("not these")
+    };
+    let with = |master: &str, password: Option<&str>| {
+        let (master, sentinels) = (master.to_owned(), sentinels.clone());
+        let password = password.map(RedisPassword::new);
+        settings(RedisServers::Sentinel { master, sentinels, username: None, password })
+    };
+    block_on(connect(&with(&master, Some("sentinels-secret")))).unwrap();
+    let address = three.sentinel.address();
+    for (name, password, expected) in [
+        (&*master, None, "it asks for a password; set redis.sentinel_password"),
+        (&*master, Some("secret"), "it refuses the password or the user; see redis.sentinel_password"),
+        ("other", Some("sentinels-secret"), r#"it knows no master "other"; see redis.master"#),
+    ] {
+        let error = refusal(&with(name, password));
+        let begin = format!(
+            "no sentinel leads to a master {name:?}: sentinel at {nobody}: cannot connect (Connection"
+        );
+        assert!(error.starts_with(&begin), "{error}");
+        assert!(error.contains(&format!("; sentinel at {address}: {expected}")), "{error}");
+    }
+    let direct = refusal(&settings(RedisServers::Standalone(address.clone())));
+    assert!(direct.ends_with("it asks for a password; set redis.password"), "{direct}");
+    // A master that is gone, before the sentinel has done anything about it.
+    let gone = three.servers[0].address();
+    three.servers[0].kill();
+    let error = refusal(&with(&master, Some("sentinels-secret")));
+    assert!(error.contains(&format!("redis at {gone}: cannot connect")), "{error}");
+}

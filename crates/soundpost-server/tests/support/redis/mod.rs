@@ -1,0 +1,69 @@
+//! Redis for tests: real processes on free ports of 127.0.0.1, each in a folder of its own, gone with the value.
+//!
+//! To be used as `#[path = "../support/redis/mod.rs"] mod redis;`.
+
+#![allow(dead_code, reason = "each suite uses a part of it")]
+
+mod cluster;
+mod process;
+mod sentinel;
+
+use std::time::{Duration, Instant};
+
+use soundpost_server::config::{
+    OnOutage, RedisAddress, RedisPassword, RedisServers, RedisSettings, RedisTls,
+};
+
+pub(crate) use self::{
+    cluster::Cluster,
+    process::{Data, Listen, RedisServer},
+    sentinel::Sentinel,
+};
+
+/// Whatever a test waits for must have happened by then.
+pub(crate) const DEADLINE: Duration = Duration::from_secs(20);
+
+/// Waits until it holds. What is waited for is in another process, which can only be asked again and again.
+pub(crate) fn wait_until(what: &str, mut holds: impl FnMut() -> bool) {
+    let deadline = Instant::now() + DEADLINE;
+    while !holds() {
+        assert!(Instant::now() < deadline, "not within {DEADLINE:?}: {what}");
+        std::thread::sleep(Duration::from_millis(10));
+    }
+}
+
+/// A port that was free a moment ago.
+pub(crate) fn free_port() -> u16 {
+    std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port()
+}
+
+/// An address of 127.0.0.1.
+pub(crate) fn local(port: u16) -> RedisAddress {
+    RedisAddress::Tcp("127.0.0.1".to_owned(), port)
+}
+
+/// Everything else as by default.
+pub(crate) fn settings(servers: RedisServers) -> RedisSettings {
+    RedisSettings {
+        servers,
+        username: None,
+        password: None,
+        database: 0,
+        tls: None,
+        prefix: "soundpost".to_owned(),
+        channel: "reverb".to_owned(),
+        local_first: false,
+        on_outage: OnOutage::Refuse,
+    }
+}
+
+/// With a password, and perhaps a user.
+pub(crate) fn known_as(settings: RedisSettings, username: Option<&str>, password: &str) -> RedisSettings {
+    let password = Some(RedisPassword::new(password));
+    RedisSettings { username: username.map(str::to_owned), password, ..settings }
+}
+
+/// With TLS.
+pub(crate) fn secured(settings: RedisSettings, tls: RedisTls) -> RedisSettings {
+    RedisSettings { tls: Some(tls), ..settings }
+}
