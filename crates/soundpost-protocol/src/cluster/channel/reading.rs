@@ -43,7 +43,13 @@ impl ClusterChannel {
                     self.keep(life, sequence, notice);
                     return self.read(cx);
                 }
-                Heard::Gap => {}
+                Heard::Gap => {
+                    // A share that is empty is not among those that are read, nor is its number: what it has missed was
+                    // before the reading. Then this begins it anew.
+                    if let Heard::Applied(transition) = self.shares.hear(life, sequence, 0, change) {
+                        self.tell(life, transition, cx);
+                    }
+                }
             },
             Notice::Replace { predecessors, count, entries: Some(entries) } => {
                 let replaced = self.shares.replace(life, sequence, predecessors, *count, entries);

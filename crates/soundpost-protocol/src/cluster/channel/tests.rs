@@ -172,6 +172,22 @@ fn more_notices_than_are_kept_are_read_again() {
 }
 
 #[test]
+fn what_follows_on_an_empty_share_is_not_lost() {
+    let mut bench = Bench::live();
+    let own = || vec![share(OWN, 2, vec![entry(1, "a")])];
+    let user_id = entry(7, "c").member.user_id.clone();
+    // The share of the other is empty whenever it is read, though its owner is busy.
+    assert_eq!(bench.hear(OTHER, 7, 6, Change::Join(entry(7, "c"))), [Effect::Read { ticket: 3 }]);
+    bench.hear(OTHER, 8, 7, Change::Leave { socket_id: socket(7), user_id });
+    assert_eq!(bench.answer(3, own()), [Effect::Read { ticket: 4 }]);
+    assert_eq!(bench.answer(4, own()), [Effect::Read { ticket: 5 }]);
+    bench.hear(OTHER, 9, 8, Change::Join(entry(9, "d")));
+    let news = [(true, "c"), (false, "c"), (true, "d")].map(|(came, user)| (came, user.to_owned()));
+    assert_eq!(told(&bench.answer(5, own())), news);
+    assert_eq!(bench.channel.roster().len(), 2);
+}
+
+#[test]
 fn while_redis_is_away_everybody_is_let_in() {
     let mut bench = Bench::live();
     bench.join(2, "b");
