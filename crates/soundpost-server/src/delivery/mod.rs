@@ -31,7 +31,7 @@ pub use outlet::{Outlet, Queued, Sent, WorkerQueues};
 pub use slab::Slab;
 pub use subscribers::Subscriber;
 pub use ticker::{Due, Ticker};
-pub use users::Users;
+pub use users::{SigningIn, Users};
 
 use crate::{adapter, apps::WorkerId};
 

@@ -264,7 +264,15 @@ fn watchers_hear_of_those_they_watch_and_of_no_reload() {
     let stage = Stage::new();
     let id = |n: u32| Stage::joiner(n).socket_id;
     let sign_in = |n: u32, user: &User, before: Option<&User>| {
-        let told = stage.delivery.sign_in(stage.app, id(n), user, before, &mut stage.delivery.wakes());
+        let signing = SigningIn {
+            app: stage.app,
+            socket_id: id(n),
+            user,
+            before,
+            is_watchable: true,
+            now: Instant::now(),
+        };
+        let told = stage.delivery.sign_in(&signing, &mut stage.delivery.wakes());
         told.map(|frame| String::from_utf8(frame.payload().to_vec()).unwrap().replace('\\', ""))
     };
     let (ada, bob) = (user("ada", &["bob", "cy"]), user("bob", &[]));
@@ -273,22 +281,22 @@ fn watchers_hear_of_those_they_watch_and_of_no_reload() {
     assert_eq!(sign_in(1, &bob, None), None);
     assert_eq!(stage.take(0), [r#"tell watchlist_events {"events":[{"name":"online","user_ids":["bob""#]);
     sign_in(3, &bob, None);
-    stage.delivery.sign_out(stage.app, id(1), &bob);
+    stage.delivery.sign_out(stage.app, id(1), &bob, Instant::now());
     stage.pass(10);
     assert_eq!(stage.take(0), [""; 0], "one connection is left");
-    stage.delivery.sign_out(stage.app, id(3), &bob);
+    stage.delivery.sign_out(stage.app, id(3), &bob, Instant::now());
     let told = sign_in(4, &user("dan", &["bob"]), None).unwrap();
     assert!(told.contains(r#"{"name":"online","user_ids":["bob"]}"#), "may yet come back: {told}");
     sign_in(1, &bob, None);
     stage.pass(20);
     assert_eq!(stage.take(0), [""; 0], "a reload");
-    stage.delivery.sign_out(stage.app, id(1), &bob);
+    stage.delivery.sign_out(stage.app, id(1), &bob, Instant::now());
     stage.pass(30);
     let offline = r#"tell watchlist_events {"events":[{"name":"offline","user_ids":["bob""#;
     assert_eq!(stage.take(0), [offline, offline], "both watchers");
     let told = sign_in(0, &user("ada", &["cy"]), Some(&ada)).unwrap();
     assert!(!told.contains("bob"), "{told}");
-    stage.delivery.sign_out(stage.app, id(4), &user("dan", &["bob"]));
+    stage.delivery.sign_out(stage.app, id(4), &user("dan", &["bob"]), Instant::now());
     sign_in(1, &bob, None);
     assert_eq!(stage.take(0), [""; 0], "nobody watches bob any more");
 }
@@ -299,7 +307,15 @@ fn an_application_ends_a_user_on_every_worker_once() {
     let bob = user("bob", &[]);
     let key = UserKey { app: stage.app, id: bob.id.clone() };
     let id = |n: u32| Stage::joiner(n).socket_id;
-    stage.delivery.sign_in(stage.app, id(0), &bob, None, &mut stage.delivery.wakes());
+    let signing = SigningIn {
+        app: stage.app,
+        socket_id: id(0),
+        user: &bob,
+        before: None,
+        is_watchable: true,
+        now: Instant::now(),
+    };
+    stage.delivery.sign_in(&signing, &mut stage.delivery.wakes());
     for (n, present) in [(0, true), (1, true), (1, true), (3, true), (3, false)] {
         stage.delivery.note_presence(&key, id(n), present);
     }

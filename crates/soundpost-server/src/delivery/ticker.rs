@@ -6,7 +6,7 @@
 use std::{collections::BTreeMap, sync::Arc, time::Instant};
 
 use parking_lot::Mutex;
-use soundpost_protocol::presence::UserId;
+use soundpost_protocol::{presence::UserId, socket_id::SocketId};
 use tokio::sync::Notify;
 
 use super::Delivery;
@@ -21,6 +21,8 @@ pub enum Due {
     Removed(Arc<ChannelKey>, UserId),
     /// The user is offline, unless it came back.
     Offline(UserKey),
+    /// Tell the connection of those it watches, whether or not the cluster has said all.
+    Overview(SocketId),
 }
 
 /// Something that was put off, by which it can be called off.
@@ -30,8 +32,8 @@ pub(super) struct PutOff {
     number: u64,
 }
 
-/// What was put off, by time. A channel, a member and a user have at most one entry each of a kind: who puts something
-/// off again calls the one before off.
+/// What was put off, by time. A channel, a member, a user and a connection have at most one entry each of a kind: who
+/// puts something off again calls the one before off.
 #[derive(Debug, Default)]
 pub struct Ticker {
     list: Mutex<List>,
@@ -90,6 +92,7 @@ impl Delivery {
             Due::Count(key) => self.count_due(key, now, &mut wakes),
             Due::Removed(key, user_id) => self.removal_due(key, user_id, now, &mut wakes),
             Due::Offline(key) => self.go_offline(key, now, &mut wakes),
+            Due::Overview(connection) => self.overview_due(*connection, now, &mut wakes),
         }
     }
 }

@@ -102,7 +102,7 @@ impl Hearing for Delivery {
             Subject::Channel(key) => self.on_channel(key, Instant::now(), |turn| {
                 turn.hear(|machine, cx| machine.heard(life, sequence, notice, cx));
             }),
-            Subject::User(_) => {}
+            Subject::User(key) => self.hear_user(key, life, sequence, notice, Instant::now()),
         }
     }
 
@@ -111,7 +111,7 @@ impl Hearing for Delivery {
             Subject::Channel(key) => self.on_channel(key, Instant::now(), |turn| {
                 turn.call(|machine, cx| machine.acknowledged(ticket, cx));
             }),
-            Subject::User(_) => {}
+            Subject::User(key) => self.user_acknowledged(key, ticket, Instant::now()),
         }
     }
 
@@ -121,7 +121,7 @@ impl Hearing for Delivery {
                 turn.kept = kept;
                 turn.hear(|machine, cx| machine.answered(ticket, answer, cx));
             }),
-            Subject::User(_) => {}
+            Subject::User(key) => self.user_answered(key, ticket, answer, Instant::now()),
         }
     }
 
@@ -130,7 +130,7 @@ impl Hearing for Delivery {
             Subject::Channel(key) => self.on_channel(key, Instant::now(), |turn| {
                 turn.call(|machine, cx| machine.done(sequence, cx));
             }),
-            Subject::User(_) => {}
+            Subject::User(key) => self.user_done(key, sequence, Instant::now()),
         }
     }
 
@@ -142,16 +142,18 @@ impl Hearing for Delivery {
                     turn.call(|machine, cx| machine.refused(sequence, is_over, cx));
                 }
             }),
-            Subject::User(_) => {}
+            Subject::User(key) => self.user_refused(key, life, sequence, is_over, Instant::now()),
         }
     }
 
     fn lost(&self) {
         self.visit_all(|turn| turn.call(ClusterChannel::lost));
+        self.users_lost(Instant::now());
     }
 
     fn back(&self) {
         self.visit_all(|turn| turn.call(ClusterChannel::back));
+        self.users_back(Instant::now());
     }
 
     fn renew(&self, life: NodeId) {
@@ -161,14 +163,17 @@ impl Hearing for Delivery {
                 turn.call(|machine, cx| machine.renew(life, cx));
             }
         });
+        self.renew_users(life, Instant::now());
     }
 
     fn tick(&self) {
         self.tick_channels(Instant::now());
+        self.tick_users(Instant::now());
     }
 
     fn ended(&self, life: NodeId) {
         self.visit_all(|turn| turn.call(|machine, cx| machine.ended(life, cx)));
+        self.end_life_of_users(life, Instant::now());
     }
 
     fn terminate(&self, user: &UserKey, present: bool) {
@@ -195,10 +200,12 @@ impl Hearing for Delivery {
     }
 
     fn has_left(&self) -> bool {
-        self.subjects().is_empty()
+        self.users_have_left() && self.stored_channels().is_empty()
     }
 
     fn subjects(&self) -> Vec<Subject> {
-        self.stored_channels()
+        let mut stored = self.stored_channels();
+        self.add_users(&mut stored);
+        stored
     }
 }

@@ -2,7 +2,7 @@
 
 use std::{
     sync::Arc,
-    time::{SystemTime, UNIX_EPOCH},
+    time::{Instant, SystemTime, UNIX_EPOCH},
 };
 
 use soundpost_protocol::{
@@ -20,7 +20,7 @@ use super::{Hub, Pending, Seat};
 use crate::{
     apps::{ChannelKey, RunningApp, UserKey},
     delivery::{
-        Company, ConnectionRef, Joiner, Joining, Leaving, Slab, Wakes,
+        Company, ConnectionRef, Joiner, Joining, Leaving, SigningIn, Slab, Wakes,
         subscribers::{Moved, Subscriber},
     },
 };
@@ -82,7 +82,7 @@ impl Hub {
         let held: Vec<_> = connection.leave_all().collect();
         let delivery = Arc::clone(&self.delivery);
         if let Some(user) = self.seats.get_mut(name).and_then(|seat| seat.user.take()) {
-            delivery.sign_out(app.index, joiner.socket_id, &user);
+            delivery.sign_out(app.index, joiner.socket_id, &user, Instant::now());
         }
         let mut wakes = delivery.wakes();
         for (channel, member) in held {
@@ -227,14 +227,17 @@ impl Hub {
         }
     }
 
-    /// Notes who the connection is signed in as and tells it about those it watches.
+    /// Notes who the connection is signed in as and tells it, now or soon, about those it watches.
     pub fn sign_in(&mut self, name: ConnectionRef, user: &Arc<User>) {
         let Some((app, joiner)) = self.joiner(name) else { return };
         let Some(seat) = self.seats.get_mut(name) else { return };
         let before = seat.user.replace(Arc::clone(user));
         let delivery = Arc::clone(&self.delivery);
         let mut wakes = delivery.wakes();
-        let told = delivery.sign_in(app.index, joiner.socket_id, user, before.as_deref(), &mut wakes);
+        let (socket_id, is_watchable) = (joiner.socket_id, app.app.watchlists);
+        let (before, now) = (before.as_deref(), Instant::now());
+        let signing = SigningIn { app: app.index, socket_id, user, before, is_watchable, now };
+        let told = delivery.sign_in(&signing, &mut wakes);
         if let Some(frame) = told {
             self.log_frame(name, &frame);
             self.send(name, &frame);
