@@ -1,11 +1,16 @@
 //! The Dockerfile, compose and Kubernetes: that they are well formed, agree with one another, and leave time to drain.
 
-use std::{fs, path::Path};
+use std::{
+    fs,
+    os::unix::net::UnixStream,
+    path::Path,
+    process::{Command, Stdio},
+};
 
 use soundpost_server::config::{Flags, Settings};
 use yaml_rust2::{Yaml, YamlLoader};
 
-use crate::tools::{Folder, path, text};
+use crate::tools::{Folder, Running, exchange, path, text, until, with};
 
 /// Beyond the drain, rounded up.
 const FAREWELL_SECONDS: i64 = 3;
@@ -107,6 +112,70 @@ fn compose_builds_the_dockerfile_and_leaves_time_to_drain() {
         // Without a value compose must stop, not start the development app.
         assert!(environment[key].as_str().unwrap().starts_with(&format!("${{{key}:?")), "{key}");
     }
+}
+
+#[test]
+fn compose_starts_nodes_that_are_one_server() {
+    let file = &yaml("docker/cluster.yaml")[0]["services"];
+    let services = file.as_hash().unwrap();
+    let is_node = |name: &Yaml| name.as_str().unwrap().starts_with("soundpost-");
+    let nodes: Vec<_> = services.iter().filter(|(name, _)| is_node(name)).collect();
+    assert_eq!(nodes.len(), 2);
+    let site = text("nginx/cluster.conf");
+    for (name, node) in nodes {
+        assert!(site.contains(&format!("\n    server {}:8080 ", name.as_str().unwrap())), "{name:?}");
+        let context = path("docker").join(node["build"]["context"].as_str().unwrap());
+        assert!(context.join(node["build"]["dockerfile"].as_str().unwrap()).is_file());
+        let environment = node["environment"].as_hash().unwrap();
+        // Without a value compose stops; here it gets one.
+        let value = |text: &str| if text.starts_with("${") { "x".repeat(32) } else { text.to_owned() };
+        let variables = environment
+            .iter()
+            .map(|(name, text)| (name.as_str().unwrap().to_owned(), value(text.as_str().unwrap())));
+        let folder = Folder::new();
+        let settings = Settings::load(&Flags::default(), variables, &folder.path("")).unwrap();
+        let redis = settings.redis.unwrap();
+        assert_eq!(redis.servers.to_string(), "redis:6379");
+        assert!(redis.password.is_some() && services.contains_key(&Yaml::String("redis".to_owned())));
+        let grace = node["stop_grace_period"].as_str().unwrap().strip_suffix('s').unwrap();
+        let drain = i64::try_from(settings.server.drain.as_secs()).unwrap();
+        assert!(grace.parse::<i64>().unwrap() > drain + FAREWELL_SECONDS);
+    }
+}
+
+/// Redis as compose starts it takes its settings, and asks for the password.
+#[test]
+fn the_redis_of_compose_is_sound() {
+    let folder = Folder::new();
+    let command = &yaml("docker/cluster.yaml")[0]["services"]["redis"]["command"];
+    assert_eq!((command[0].as_str(), command[1].as_str()), (Some("sh"), Some("-c")));
+    let socket = folder.path("redis.sock");
+    let file = folder.path("redis.conf").display().to_string();
+    let script = with(
+        &command[2].as_str().unwrap().replace("$$", "$"),
+        &[
+            (
+                "exec redis-server",
+                &format!(
+                    "echo 'port 0\nunixsocket {}' >> /tmp/redis.conf; exec redis-server",
+                    socket.display()
+                ),
+            ),
+            ("/tmp/redis.conf", &file),
+        ],
+    );
+    let mut redis = Command::new("sh");
+    redis.args(["-c", &script]).env("REDIS_PASSWORD", "pass word").current_dir(folder.path(""));
+    let _redis = Running::start(redis.stdout(Stdio::null()));
+    until("redis to listen", || UnixStream::connect(&socket).is_ok());
+    let mut stream = UnixStream::connect(&socket).unwrap();
+    assert!(exchange(&mut stream, "PING\r\n", "\r\n").starts_with("-NOAUTH"));
+    let login = "*2\r\n$4\r\nAUTH\r\n$9\r\npass word\r\n";
+    assert_eq!(exchange(&mut stream, login, "\r\n"), "+OK\r\n");
+    let asked = "CONFIG GET maxmemory-policy\r\n";
+    assert!(exchange(&mut stream, asked, "noeviction\r\n").contains("noeviction"));
+    let asked = "CONFIG GET client-output-buffer-limit\r\n";
+    assert!(exchange(&mut stream, asked, "60\r\n").contains("pubsub 268435456 67108864 60"));
 }
 
 #[test]

@@ -8,7 +8,7 @@ use std::{
 };
 
 use crate::{
-    server::Server,
+    server::{Server, fetch},
     tools::{
         Folder, Running, certificate, exchange, get, handshake, path, read_until, succeed, text, until, with,
     },
@@ -133,6 +133,46 @@ fn a_path_of_a_laravel_site_leads_to_the_server() {
     assert!(ask(&get("/ws/apps/shop/channels"), "\0").starts_with("HTTP/1.1 401 "));
     for elsewhere in ["/", "/app/shop-key", "/ws", "/ws/other"] {
         assert!(ask(&get(elsewhere), "\0").ends_with("laravel"), "{elsewhere}");
+    }
+}
+
+/// The site before several nodes, with these in the place of its own, listening on `socket`.
+fn cluster_site(folder: &Folder, nodes: [SocketAddr; 2], socket: &Path) -> String {
+    let [one, other] = nodes.map(|node| format!("server {node} "));
+    with(
+        &text("nginx/cluster.conf"),
+        &[
+            ("server soundpost-1:8080 ", &one),
+            ("server soundpost-2:8080 ", &other),
+            ("listen 80;", &format!("listen unix:{};", socket.display())),
+            ("/var/log/nginx/soundpost.log", folder.path("access.log").to_str().unwrap()),
+        ],
+    )
+}
+
+#[test]
+fn several_nodes_are_served_in_turn_and_one_that_died_is_left_out() {
+    let (one, other) = (Server::start("", "", |_| {}), Server::start("", "", |_| {}));
+    let folder = Folder::new();
+    let socket = folder.path("cluster.sock");
+    let site = cluster_site(&folder, [one.address, other.address], &socket);
+    succeed(nginx(&config(&folder, &site)).arg("-t").stderr(Stdio::piped()));
+    let _nginx = start(&folder, &site, &socket);
+    let ask = |request: &str, mark: &str| exchange(&mut UnixStream::connect(&socket).unwrap(), request, mark);
+    let open =
+        |node: &Server| fetch(node.admin, "/metrics").contains("soundpost_connections{app=\"shop\"} 1\n");
+    let mut clients = [(); 2].map(|()| UnixStream::connect(&socket).unwrap());
+    for client in &mut clients {
+        let said = exchange(client, &handshake("/app/shop-key"), "activity_timeout");
+        assert!(said.contains("HTTP/1.1 101 "), "{said}");
+    }
+    assert!(open(&one) && open(&other), "without a cookie the second client is on the other node");
+    assert!(ask(&get("/apps/shop/channels"), "\0").starts_with("HTTP/1.1 401 "));
+    assert!(ask(&get("/metrics"), "\0").starts_with("HTTP/1.1 404 "));
+    other.process.signal("KILL");
+    for _ in 0..10 {
+        let said = ask(&handshake("/app/shop-key"), "activity_timeout");
+        assert!(said.contains("HTTP/1.1 101 "), "{said}");
     }
 }
 
