@@ -111,6 +111,11 @@ impl Cluster {
         std::mem::swap(&mut *self.asks.lock(), into);
     }
 
+    /// For the adapter: how much was asked and not taken yet.
+    pub fn waiting(&self) -> usize {
+        self.asks.lock().len()
+    }
+
     /// For the adapter: whether this life is over, as a channel has learnt. Says so once.
     pub fn take_renounced(&self) -> Option<NodeId> {
         self.over.lock().take()

@@ -42,8 +42,8 @@ pub(super) enum Expect {
     Replaced(Asked),
     /// All shares.
     Read(Asked),
-    /// The lease was renewed.
-    Beat,
+    /// The lease of this life was renewed, which was asked for then.
+    Beat(NodeId, Instant),
     /// Whether a life has a lease.
     Lease(NodeId),
     /// Somebody outside asks; the how-maniest of what was asked.

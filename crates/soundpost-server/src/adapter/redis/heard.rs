@@ -61,7 +61,7 @@ impl Session<'_> {
                 }
             }
             // Nobody has asked for that: the slot has moved to another server.
-            (b"sunsubscribe", _) if self.topics.subject(name).is_some() || *name == self.control => {
+            (b"sunsubscribe", _) if self.topics.is_settled(name) || *name == self.control => {
                 return Err(Lost::Said("sunsubscribe".to_owned()));
             }
             (b"unsubscribe" | b"sunsubscribe", _) => {}
@@ -132,7 +132,7 @@ impl Session<'_> {
             return self.node.is_own(life);
         }
         let here = self.node.delivered_here.get(name);
-        here.is_some_and(|(own, up_to)| *own == life && sequence <= *up_to)
+        here.is_some_and(|here| here.life == life && sequence <= here.sequence)
     }
 
     fn controlled(&mut self, app: &str, life: NodeId, sequence: u64, body: Body<'_>) {

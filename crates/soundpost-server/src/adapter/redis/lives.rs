@@ -14,7 +14,12 @@ use soundpost_protocol::{
 use tracing::{info, warn};
 
 use super::{
-    answers, commands::Expect, keys, messages, query::Living, scripts::Script, session::Session,
+    answers,
+    commands::Expect,
+    keys, messages,
+    query::Living,
+    scripts::Script,
+    session::{Lost, Session},
     wire::resp::Reply,
 };
 use crate::{
@@ -28,6 +33,17 @@ const TAKING_OVER: Duration = Duration::from_secs(4);
 /// A node that leaves waits for so long until it holds nothing.
 const LEAVING: Duration = Duration::from_secs(2);
 const LEASE_MILLISECONDS: &str = "6000";
+
+/// Own events that were delivered on this node, because Redis went away with them on their way.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Here {
+    /// Whose numbers these are.
+    pub(super) life: NodeId,
+    /// Up to which one.
+    pub(super) sequence: u64,
+    /// When.
+    pub(super) at: Instant,
+}
 
 /// What the adapter knows from one connected stretch to the next.
 #[derive(Debug)]
@@ -49,16 +65,15 @@ pub(super) struct Node {
     ending: Vec<(NodeId, Instant)>,
     /// When the lease was last renewed; `None`: there was none yet.
     renewed_at: Option<Instant>,
-    /// When the lease that is under way was asked for.
-    asked_at: Instant,
+    /// The life that was last known to have a lease.
+    leased_life: Option<NodeId>,
     beats: u64,
     /// The processes that Redis was when it was last there.
     runs: BTreeSet<String>,
     /// The apps of subjects, those that were removed as well.
     pub(super) apps: HashMap<AppIndex, AppId>,
-    /// For each topic, up to which number own events were delivered on this node when Redis went away: should they come
-    /// after all, they are dropped. With the life whose numbers these are.
-    pub(super) delivered_here: HashMap<bytes::Bytes, (NodeId, u64)>,
+    /// By topic. Should these come after all, they are dropped.
+    pub(super) delivered_here: HashMap<bytes::Bytes, Here>,
 }
 
 impl Node {
@@ -73,7 +88,7 @@ impl Node {
             census: Census::default(),
             ending: Vec::new(),
             renewed_at: None,
-            asked_at: now,
+            leased_life: None,
             beats: 0,
             runs: BTreeSet::new(),
             apps: HashMap::new(),
@@ -136,7 +151,6 @@ impl Session<'_> {
     pub(super) fn beat(&mut self) {
         let now = self.now;
         self.next_beat = now + RENEWAL;
-        self.node.asked_at = now;
         self.node.beats += 1;
         let table = self.shared.apps.table();
         let apps = next_beat(&table);
@@ -149,7 +163,13 @@ impl Session<'_> {
         let (hex, seconds) = (keys::hex(life), unix_seconds().to_string());
         let arguments =
             [hex.as_bytes(), LEASE_MILLISECONDS.as_bytes(), seconds.as_bytes(), &message, &leases];
-        self.script(keys::NODES, Script::Beat, &[&lease, &lives, &control], &arguments, Expect::Beat);
+        self.script(
+            keys::NODES,
+            Script::Beat,
+            &[&lease, &lives, &control],
+            &arguments,
+            Expect::Beat(life, now),
+        );
         for part in parts {
             self.say(&messages::heartbeat(life, beats, part));
         }
@@ -172,17 +192,26 @@ impl Session<'_> {
     }
 
     /// The answer to a beat: who is there, and who has a lease.
-    pub(super) fn beaten(&mut self, reply: &Reply) {
-        if matches!(reply, Reply::Error(_)) {
-            return;
-        }
+    ///
+    /// Errors: the lease cannot be written, so nothing that this node says would be believed.
+    pub(super) fn beaten(&mut self, life: NodeId, asked_at: Instant, reply: &Reply) -> Result<(), Lost> {
+        let [had, all] = answers::items(reply) else {
+            let Reply::Error(line) = reply else { return Err(Lost::Unexpected) };
+            return Err(Lost::Said(String::from_utf8_lossy(line).into_owned()));
+        };
         let now = self.now;
         let node = &mut *self.node;
-        node.renewed_at = Some(node.asked_at);
-        self.shared.metrics.leased(node.asked_at);
+        if life != node.life {
+            return Ok(());
+        }
+        // By the clock of Redis the lease had run out, or somebody has deleted it: what this node held may be gone.
+        let was_over = answers::number(had) == Some(0) && node.leased_life == Some(life);
+        node.leased_life = Some(life);
+        node.renewed_at = Some(asked_at);
+        self.shared.metrics.leased(asked_at);
         node.leased.clear();
         let mut dead = Vec::new();
-        for (life, lease) in answers::by_life(reply) {
+        for (life, lease) in answers::by_life(all) {
             if answers::number(lease) == Some(1) {
                 node.leased.insert(life);
             }
@@ -197,11 +226,15 @@ impl Session<'_> {
                 node.lives.find(life, now);
             }
         }
-        let lives = answers::by_life(reply).map(|(life, _)| life);
+        let lives = answers::by_life(all).map(|(life, _)| life);
         let counts =
             |life: &NodeId| *life == node.life || node.lives.may_live(*life, node.leased.contains(life), now);
         node.living = Arc::new(Living::new(node.life, lives.filter(counts).collect()));
         dead.into_iter().for_each(|life| self.reap_life(life));
+        if was_over {
+            self.renew();
+        }
+        Ok(())
     }
 
     /// A quarter of a second has passed.

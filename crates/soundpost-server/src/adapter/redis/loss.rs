@@ -1,6 +1,6 @@
 //! The end of a connected stretch: what becomes of all that was on its way.
 
-use std::mem;
+use std::{mem, time::Duration};
 
 use soundpost_protocol::presence::NodeId;
 
@@ -8,6 +8,7 @@ use super::{
     Shared,
     commands::Expect,
     keys,
+    lives::Here,
     outbox::{Done, Publish},
     session::Session,
 };
@@ -18,6 +19,8 @@ use crate::{
 
 /// Topics of which it is remembered what was delivered on this node.
 const TOPICS_MAX: usize = 65_536;
+/// For how long: a server that hung may do what it was told before it did.
+const REMEMBERED: Duration = Duration::from_secs(60);
 
 impl Shared {
     /// Tells whoever waits for it.
@@ -35,7 +38,8 @@ impl Session<'_> {
         self.shared.metrics.set_connected(false);
         self.shared.cluster.leave();
         self.node.lives.disconnect();
-        self.node.delivered_here.clear();
+        let now = self.now;
+        self.node.delivered_here.retain(|_, here| now.saturating_duration_since(here.at) < REMEMBERED);
         let mut flights: Vec<_> =
             self.servers.iter_mut().flat_map(|server| mem::take(&mut server.flights)).collect();
         // Of one server they are in order already.
@@ -112,7 +116,8 @@ impl Session<'_> {
 
     fn remember(&mut self, topic: bytes::Bytes, life: NodeId, sequence: u64) {
         if self.node.delivered_here.len() < TOPICS_MAX {
-            self.node.delivered_here.insert(topic, (life, sequence));
+            let here = Here { life, sequence, at: self.now };
+            self.node.delivered_here.insert(topic, here);
         }
     }
 }

@@ -86,9 +86,9 @@ pub(super) struct Gathering {
 
 impl Gathering {
     /// The how-maniest answer is there.
-    pub(super) fn put(&mut self, at: usize, reply: &Reply, living: &Arc<Living>) {
+    pub(super) fn put(&mut self, at: usize, reply: Reply, living: &Arc<Living>) {
         if let Some(place) = self.replies.get_mut(at) {
-            *place = reply.clone();
+            *place = reply;
         }
         self.missing = self.missing.saturating_sub(1);
         if self.missing == 0

@@ -140,8 +140,10 @@ return redis.call('PUBLISH', KEYS[2], ARGV[1])
 ";
 
 /// `KEYS`: lease, lives, control topic. `ARGV`: life, milliseconds of the lease, seconds since 1970, message, what the
-/// names of leases begin with. Answers a list of lives, each with 1 if it has a lease, else 0.
+/// names of leases begin with. Answers 1 if there was a lease until now, else 0, and a list of lives, each with 1 if it has
+/// a lease, else 0.
 const BEAT: &str = "
+local had = redis.call('EXISTS', KEYS[1])
 redis.call('SET', KEYS[1], '', 'PX', ARGV[2])
 redis.call('ZADD', KEYS[2], ARGV[3], ARGV[1])
 redis.call('PUBLISH', KEYS[3], ARGV[4])
@@ -149,7 +151,7 @@ local out = {}
 for _, life in ipairs(redis.call('ZRANGE', KEYS[2], 0, -1)) do
   out[#out + 1] = life; out[#out + 1] = redis.call('EXISTS', ARGV[5] .. life)
 end
-return out
+return {had, out}
 ";
 
 impl Script {

@@ -11,11 +11,12 @@ use super::{
     Shared,
     commands::Expect,
     keys,
+    lanes::InFlight,
     lives::Node,
     pipe::Pipe,
     reaping::Reaping,
     scripts::{Digests, Script},
-    session::{InFlight, Lost, Server, Session, TICK, alarm},
+    session::{Lost, Server, Session, TICK, alarm},
     topics::Topics,
     wire::{
         error::ConnectError,
@@ -148,8 +149,7 @@ impl Session<'_> {
         let answer = reply(&mut server.commands).await?;
         let flight = server.flights.pop_front().ok_or(Lost::Unexpected)?;
         self.in_flight.remove(&flight);
-        debug_assert!(matches!(flight.expect, Expect::Beat), "nothing else was asked");
-        self.beaten(&answer);
-        Ok(())
+        let Expect::Beat(life, asked_at) = flight.expect else { return Err(Lost::Unexpected) };
+        self.beaten(life, asked_at, &answer)
     }
 }

@@ -18,7 +18,7 @@ use super::{Redis, Shared, lives::Node, session::TICK, setup};
 use crate::seldom::Seldom;
 
 /// A server is reached within this time, with all that must be said to it first, or tried again.
-const CONNECT_TIMEOUT: Duration = Duration::from_secs(3);
+const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
 /// Between two attempts, the first and the longest.
 const WAIT_MIN: Duration = Duration::from_millis(50);
 const WAIT_MAX: Duration = Duration::from_millis(500);
@@ -84,7 +84,7 @@ async fn run(shared: &Shared) {
                 away.line.is_due();
             }
             Some(Ok(Err(error))) => away.goes_on(&error.to_string()),
-            Some(Err(_)) => away.goes_on("no connection within 3 s"),
+            Some(Err(_)) => away.goes_on("no connection within 5 s"),
         }
         let jitter = wait.mul_f64(0.5 + f64::from(getrandom::u32().unwrap_or(0)) / f64::from(u32::MAX) / 2.0);
         if while_away(shared, sleep(jitter)).await.is_none() {

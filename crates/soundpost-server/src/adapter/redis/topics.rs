@@ -74,7 +74,13 @@ impl Topics {
     /// What a topic that is heard is about.
     pub(super) fn subject(&self, name: &Bytes) -> Option<&Subject> {
         let topic = self.0.get(name)?;
-        (topic.under_way == 0 && topic.ticket.is_some()).then_some(&topic.subject)
+        // Also while it is asked for once more, as under a new life: it is heard all the time.
+        topic.ticket.is_some().then_some(&topic.subject)
+    }
+
+    /// Whether a topic is wanted, and every request for it was acknowledged.
+    pub(super) fn is_settled(&self, name: &Bytes) -> bool {
+        self.0.get(name).is_some_and(|topic| topic.under_way == 0 && topic.ticket.is_some())
     }
 
     /// An event has come on a topic that is heard.
@@ -134,13 +140,12 @@ mod tests {
         topics.unsubscribe(&NAME);
         topics.subscribe(NAME, subject(), 2);
         assert_eq!(topics.acknowledged(&NAME), None);
-        assert_eq!(
-            topics.subject(&NAME),
-            None,
-            "what comes before the last answer is not for the last request"
-        );
         assert_eq!(topics.acknowledged(&NAME), Some((&subject(), 2)));
         assert_eq!(topics.subject(&NAME), Some(&subject()));
+        topics.subscribe(NAME, subject(), 9);
+        assert_eq!(topics.subject(&NAME), Some(&subject()), "asking once more interrupts nothing");
+        assert!(!topics.is_settled(&NAME));
+        assert_eq!(topics.acknowledged(&NAME), Some((&subject(), 9)));
         topics.unsubscribe(&NAME);
         assert!(topics.0.is_empty());
         topics.subscribe(NAME, subject(), 3);
