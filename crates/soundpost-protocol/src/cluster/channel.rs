@@ -329,11 +329,9 @@ impl ClusterChannel {
             | State::Away
             | State::Returning { .. } => return,
         }
-        let has_share = self.wants.iter().any(|want| match &want.what {
-            What::Enter(_, _, role) => *role == Role::Subscriber,
-            What::Change(_) => true,
-        });
-        if has_share || self.is_stored || self.own_count() > 0 {
+        // A mark of before says nothing of what was missed since.
+        (self.is_marked, self.is_newer_kept, self.replaced) = (false, false, 0);
+        if self.has_wanted_share() || self.is_stored || self.own_count() > 0 {
             self.replace(cx);
         } else {
             self.read(cx);
@@ -430,6 +428,20 @@ impl ClusterChannel {
     /// Whether any connection of this node is on the channel, or wants something of it.
     fn is_wanted(&self) -> bool {
         self.observers > 0 || !self.wants.is_empty() || self.own_count() > 0
+    }
+
+    /// Whether somebody waits who will stand in the own share.
+    fn has_wanted_share(&self) -> bool {
+        self.wants.iter().any(|want| match &want.what {
+            What::Enter(_, _, role) => *role == Role::Subscriber,
+            What::Change(_) => true,
+        })
+    }
+
+    /// Whether newcomers could not know what is kept: the topic has been heard for observers alone, who have put no mark
+    /// on it.
+    const fn lacks_mark(&self) -> bool {
+        self.is_cache && !self.is_marked && self.replaced == 0
     }
 
     /// How many connections of this node are on the channel. A count that nobody is told of is not heard on the topic

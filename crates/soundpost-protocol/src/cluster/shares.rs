@@ -166,6 +166,19 @@ impl Shares {
         transitions(&before, &self.roster)
     }
 
+    /// The same for several at once, most of which are known to be over.
+    pub fn end_all(&mut self, lives: &[NodeId]) -> Vec<Transition> {
+        let mut transitions = Vec::new();
+        for life in lives {
+            if self.lives.contains_key(life) {
+                transitions.extend(self.end(*life));
+            } else {
+                self.end_unseen(*life);
+            }
+        }
+        transitions
+    }
+
     /// A life is over, but its share stays until all shares are read: it will not be among them.
     pub fn end_unseen(&mut self, life: NodeId) {
         if !self.ended.contains(&life) {

@@ -53,7 +53,8 @@ impl ClusterChannel {
             },
             Notice::Replace { predecessors, count, entries: Some(entries) } => {
                 let replaced = self.shares.replace(life, sequence, predecessors, *count, entries);
-                for transition in replaced.into_iter().flatten() {
+                // The new share may have been read before, and older notices of its predecessors heard after that.
+                for transition in replaced.unwrap_or_else(|| self.shares.end_all(predecessors)) {
                     self.tell(life, Some(transition), cx);
                 }
             }
@@ -63,6 +64,9 @@ impl ClusterChannel {
                         self.shares.end_unseen(*predecessor);
                     }
                     return self.read(cx);
+                }
+                for transition in self.shares.end_all(predecessors) {
+                    self.tell(life, Some(transition), cx);
                 }
             }
             Notice::Gone(gone) => {
@@ -74,6 +78,7 @@ impl ClusterChannel {
         }
         if life == self.life {
             self.complete(sequence, cx);
+            self.send_count(cx);
         }
         self.tell_count(cx);
     }
@@ -170,6 +175,9 @@ impl ClusterChannel {
         if self.state == State::Live {
             self.reads = 0;
             self.send_count(cx);
+            if self.lacks_mark() && self.has_wanted_share() {
+                self.replace(cx);
+            }
         }
     }
 

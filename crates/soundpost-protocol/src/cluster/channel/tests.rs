@@ -243,3 +243,38 @@ fn a_count_that_was_never_heard_is_given_up_all_the_same() {
     assert_eq!(bench.act(ClusterChannel::tick), [Effect::Unsubscribe]);
     assert!(!bench.channel.may_be_stored());
 }
+
+#[test]
+fn who_waits_for_what_is_kept_is_not_taken_out_of_the_count() {
+    let mut bench = Bench::new(ChannelKind::Cache);
+    for left in [1, 2] {
+        bench.act(|channel, cx| channel.join(socket(left), None, cx));
+    }
+    bench.act(|channel, cx| channel.acknowledged(1, cx));
+    bench.act(|channel, cx| channel.leave(socket(2), None, cx));
+    let own = Share { count: 2, ..share(OWN, 2, vec![]) };
+    assert_eq!(bench.answer(2, vec![own]), [Effect::Keep], "the count is not touched yet");
+    let notice = Notice::Replace { predecessors: vec![], count: 2, entries: Some(vec![]) };
+    let effects = bench.act(|channel, cx| channel.heard(OWN, 2, notice, cx));
+    assert_eq!(entered(&effects), [(1, 1)]);
+    let is_sent = |effect: &Effect| matches!(effect, Effect::Change { change: Change::Count(1), .. });
+    assert!(effects.iter().any(is_sent), "{effects:?}");
+}
+
+#[test]
+fn what_a_life_said_before_its_successor_was_read_is_forgotten_with_it() {
+    let mut bench = Bench::new(ChannelKind::Presence);
+    bench.join(1, "a");
+    bench.act(|channel, cx| channel.acknowledged(1, cx));
+    assert_eq!(bench.hear(OTHER, 5, 0, Change::Join(entry(7, "b"))), [], "kept");
+    let after = NodeId(3);
+    let shares = vec![share(OWN, 2, vec![entry(1, "a")]), share(after, 9, vec![entry(7, "b")])];
+    bench.answer(2, shares);
+    let entries = Some(vec![entry(7, "b")]);
+    let notice = Notice::Replace { predecessors: vec![OTHER], count: 1, entries };
+    assert_eq!(bench.act(|channel, cx| channel.heard(after, 9, notice, cx)), []);
+    let user_id = entry(7, "b").member.user_id.clone();
+    let effects = bench.hear(after, 10, 9, Change::Leave { socket_id: socket(7), user_id });
+    assert_eq!(told(&effects), [(false, "b".to_owned())]);
+    assert_eq!(bench.channel.count(), 1);
+}

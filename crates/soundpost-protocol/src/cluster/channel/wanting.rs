@@ -43,10 +43,16 @@ impl ClusterChannel {
                 self.tell_count(cx);
             }
             State::Reading { .. } | State::Live => {
-                if let Some(entry) = entry {
+                let sees = role == Role::Observer && self.state == State::Live;
+                if role == Role::Subscriber && self.lacks_mark() {
+                    self.wants.push_back(want);
+                    if self.state == State::Live {
+                        self.replace(cx);
+                    }
+                } else if let Some(entry) = entry {
                     want.sequence = self.send(Change::Join(entry), cx);
                     self.wants.push_back(want);
-                } else if self.is_open() || (is_counted && !self.is_cache) {
+                } else if sees || self.is_open() || (is_counted && !self.is_cache) {
                     self.let_in(socket_id, 1, role, cx);
                     self.send_count(cx);
                 } else {
@@ -155,7 +161,8 @@ impl ClusterChannel {
     /// Tells the cluster the count, unless it knows or one is on its way.
     pub(super) fn send_count(&mut self, cx: &mut Context<'_>) {
         if !self.is_presence {
-            let is_due = self.state == State::Live && self.entered != self.sent_count;
+            // Those who still wait to enter are in the count that was sent, or will be when they do.
+            let is_due = self.is_open() && self.entered != self.sent_count;
             if is_due && self.count_under_way.is_none() {
                 self.sent_count = self.entered;
                 self.count_under_way = Some(self.send(Change::Count(self.entered), cx));
@@ -211,13 +218,12 @@ impl ClusterChannel {
 
     /// Does what was waiting for the own changes up to `sequence`, and lets in who waits for no change of its own.
     pub(super) fn complete(&mut self, sequence: u64, cx: &mut Context<'_>) {
-        if self.is_cache && !self.is_marked {
-            // What came before the mark on the topic is no news to a newcomer; the newest of it is kept for it.
-            return;
-        }
+        // What came before the mark on the topic is no news to a newcomer; the newest of it is kept for it.
+        let is_unmarked = self.is_cache && !self.is_marked;
         let wants = std::mem::take(&mut self.wants);
         for want in wants {
-            let waits = want.sequence > sequence || (want.sequence == 0 && self.is_presence_join(&want));
+            let is_early = want.sequence > sequence || (want.sequence == 0 && self.is_presence_join(&want));
+            let waits = is_early || (is_unmarked && !matches!(want.what, What::Enter(_, _, Role::Observer)));
             match want.what {
                 _ if waits => self.wants.push_back(want),
                 What::Enter(socket_id, _, role) if !want.is_void => {
@@ -227,7 +233,7 @@ impl ClusterChannel {
                 What::Enter(..) | What::Change(_) => {}
             }
         }
-        if self.own_count() == 0 && self.wants.is_empty() && sequence >= self.last {
+        if !is_unmarked && self.own_count() == 0 && self.wants.is_empty() && sequence >= self.last {
             self.is_stored = false;
         }
     }
