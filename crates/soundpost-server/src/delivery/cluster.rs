@@ -303,5 +303,13 @@ impl Delivery {
     const fn own(&self, _channel: &Arc<ChannelKey>, _transition: &Transition) {}
 }
 
+#[cfg(not(test))]
+fn now() -> Instant {
+    Instant::now()
+}
+
+#[cfg(test)]
+use tests::now;
+
 #[cfg(test)]
 mod tests;

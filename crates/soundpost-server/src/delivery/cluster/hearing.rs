@@ -57,7 +57,7 @@ impl Delivery {
     }
 
     fn visit_all(&self, act: impl Fn(&mut Turn<'_, '_>)) {
-        self.visit(Instant::now(), Shard::keys, act);
+        self.visit(now(), Shard::keys, act);
     }
 
     /// Time has passed for the channels to which that matters.
@@ -82,7 +82,7 @@ impl Delivery {
 impl Hearing for Delivery {
     fn event(&self, key: &Arc<ChannelKey>, event: HeardEvent) {
         let HeardEvent { frame, exclude, keep } = event;
-        self.on_channel(key, Instant::now(), |turn| {
+        self.on_channel(key, now(), |turn| {
             let channel = Arc::clone(&turn.channel.key);
             self.put_all(turn.channel, &frame, Urgency::Leave, turn.wakes, || Item::Event {
                 channel: Arc::clone(&channel),
@@ -91,7 +91,7 @@ impl Hearing for Delivery {
             });
             if let (Some(data_bytes), Some(clustered)) = (keep, turn.clustered()) {
                 clustered.machine.heard_kept_event();
-                let now = Instant::now();
+                let now = now();
                 clustered.cache.iter().for_each(|cache| cache.keep(&channel.name, &frame, data_bytes, now));
             }
         });
@@ -99,61 +99,61 @@ impl Hearing for Delivery {
 
     fn notice(&self, subject: &Subject, life: NodeId, sequence: u64, notice: Notice) {
         match subject {
-            Subject::Channel(key) => self.on_channel(key, Instant::now(), |turn| {
+            Subject::Channel(key) => self.on_channel(key, now(), |turn| {
                 turn.hear(|machine, cx| machine.heard(life, sequence, notice, cx));
             }),
-            Subject::User(key) => self.hear_user(key, life, sequence, notice, Instant::now()),
+            Subject::User(key) => self.hear_user(key, life, sequence, notice, now()),
         }
     }
 
     fn acknowledged(&self, subject: &Subject, ticket: u64) {
         match subject {
-            Subject::Channel(key) => self.on_channel(key, Instant::now(), |turn| {
+            Subject::Channel(key) => self.on_channel(key, now(), |turn| {
                 turn.call(|machine, cx| machine.acknowledged(ticket, cx));
             }),
-            Subject::User(key) => self.user_acknowledged(key, ticket, Instant::now()),
+            Subject::User(key) => self.user_acknowledged(key, ticket, now()),
         }
     }
 
     fn answered(&self, subject: &Subject, ticket: u64, answer: Answer, kept: Option<KeptFrame>) {
         match subject {
-            Subject::Channel(key) => self.on_channel(key, Instant::now(), |turn| {
+            Subject::Channel(key) => self.on_channel(key, now(), |turn| {
                 turn.kept = kept;
                 turn.hear(|machine, cx| machine.answered(ticket, answer, cx));
             }),
-            Subject::User(key) => self.user_answered(key, ticket, answer, Instant::now()),
+            Subject::User(key) => self.user_answered(key, ticket, answer, now()),
         }
     }
 
     fn done(&self, subject: &Subject, sequence: u64) {
         match subject {
-            Subject::Channel(key) => self.on_channel(key, Instant::now(), |turn| {
+            Subject::Channel(key) => self.on_channel(key, now(), |turn| {
                 turn.call(|machine, cx| machine.done(sequence, cx));
             }),
-            Subject::User(key) => self.user_done(key, sequence, Instant::now()),
+            Subject::User(key) => self.user_done(key, sequence, now()),
         }
     }
 
     fn refused(&self, subject: &Subject, life: NodeId, sequence: u64, is_over: bool) {
         match subject {
-            Subject::Channel(key) => self.on_channel(key, Instant::now(), |turn| {
+            Subject::Channel(key) => self.on_channel(key, now(), |turn| {
                 // What an earlier life wanted is in what this one has put in the place of its share.
                 if turn.clustered().is_some_and(|clustered| clustered.life == life) {
                     turn.call(|machine, cx| machine.refused(sequence, is_over, cx));
                 }
             }),
-            Subject::User(key) => self.user_refused(key, life, sequence, is_over, Instant::now()),
+            Subject::User(key) => self.user_refused(key, life, sequence, is_over, now()),
         }
     }
 
     fn lost(&self) {
         self.visit_all(|turn| turn.call(ClusterChannel::lost));
-        self.users_lost(Instant::now());
+        self.users_lost(now());
     }
 
     fn back(&self) {
         self.visit_all(|turn| turn.call(ClusterChannel::back));
-        self.users_back(Instant::now());
+        self.users_back(now());
     }
 
     fn renew(&self, life: NodeId) {
@@ -163,17 +163,17 @@ impl Hearing for Delivery {
                 turn.call(|machine, cx| machine.renew(life, cx));
             }
         });
-        self.renew_users(life, Instant::now());
+        self.renew_users(life, now());
     }
 
     fn tick(&self) {
-        self.tick_channels(Instant::now());
-        self.tick_users(Instant::now());
+        self.tick_channels(now());
+        self.tick_users(now());
     }
 
     fn ended(&self, life: NodeId) {
         self.visit_all(|turn| turn.call(|machine, cx| machine.ended(life, cx)));
-        self.end_life_of_users(life, Instant::now());
+        self.end_life_of_users(life, now());
     }
 
     fn terminate(&self, user: &UserKey, present: bool) {

@@ -64,7 +64,7 @@ impl Delivery {
         let mut shard = self.directory.lock(&key);
         let channel = shard.get_or_create(key);
         let key = Arc::clone(&channel.key);
-        let mut turn = Turn::new(self, cluster, channel, wakes, Instant::now());
+        let mut turn = Turn::new(self, cluster, channel, wakes, now());
         turn.begin(&company);
         let joined = turn.join(joiner.socket_id, wanted);
         turn.end();
@@ -84,7 +84,7 @@ impl Delivery {
         self.has_room_for_join(joiner)?;
         let mut shard = self.directory.lock(key);
         let Some(channel) = shard.get_mut(key) else { return Ok(()) };
-        let mut turn = Turn::new(self, cluster, channel, wakes, Instant::now());
+        let mut turn = Turn::new(self, cluster, channel, wakes, now());
         turn.join_again(joiner.socket_id, member);
         turn.end();
         shard.settle(key);
@@ -102,7 +102,7 @@ impl Delivery {
     ) {
         let mut shard = self.directory.lock(key);
         let Some(channel) = shard.get_mut(key) else { return };
-        let mut turn = Turn::new(self, cluster, channel, wakes, Instant::now());
+        let mut turn = Turn::new(self, cluster, channel, wakes, now());
         turn.leave(joiner, leaving);
         turn.end();
         shard.settle(key);
@@ -118,7 +118,7 @@ impl Delivery {
         wakes: &mut Wakes<'_>,
     ) {
         let Some(channel) = shard.get_mut(key) else { return };
-        let mut turn = Turn::new(self, cluster, channel, wakes, Instant::now());
+        let mut turn = Turn::new(self, cluster, channel, wakes, now());
         turn.call(|machine, cx| machine.leave(socket_id, Some(user_id), cx));
         turn.end();
         shard.settle(key);

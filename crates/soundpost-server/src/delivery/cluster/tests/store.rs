@@ -69,6 +69,11 @@ impl Store {
         self.topics.entry(Subject::Channel(key.clone().into())).or_default()
     }
 
+    pub(super) fn hears(&self, node: usize, key: &ChannelKey) -> bool {
+        let subject = Subject::Channel(key.clone().into());
+        self.topics.get(&subject).is_some_and(|topic| topic.heard_by.contains(&node))
+    }
+
     fn publish(&mut self, subject: &Subject, heard: &Heard) {
         self.published += 1;
         let heard_by = &self.topics.entry(subject.clone()).or_default().heard_by;
