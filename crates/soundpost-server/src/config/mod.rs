@@ -63,7 +63,7 @@ pub use settings::{
 };
 
 use environment::Environment;
-use layers::{Flat, Layered, Sources, put};
+use layers::{Flat, Layered, Sources, Uncertain, put};
 
 /// The file in the working directory that is read where no other is named.
 const STANDARD_FILE: &str = "soundpost.toml";
@@ -222,6 +222,12 @@ fn foreign(
             sources.defaults.extend(said.own);
             sources.reverb = said.variables;
             sources.uncertain = said.uncertain;
+            // Where Redis is does not matter to a node that serves alone.
+            let enabled = sources.soundpost.get("redis.enabled").map(ToString::to_string);
+            if enabled.is_some_and(|enabled| checks::boolean(&enabled) == Some(false)) {
+                let is_of_redis = |open: &Uncertain| open.keys.iter().all(|key| key.starts_with("redis."));
+                sources.uncertain.retain(|open| !is_of_redis(open));
+            }
         }
         None => sources.reverb = reverb::read(environment, notes)?,
     }

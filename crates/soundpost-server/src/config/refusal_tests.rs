@@ -95,11 +95,6 @@ fn refusals_about_variables_name_the_variable() {
             "port (SOUNDPOST_PORT): unknown key; did you mean SOUNDPOST_SERVER__PORT?",
         ),
         (
-            vec![("REVERB_SCALING_ENABLED", "true")],
-            "",
-            "REVERB_SCALING_ENABLED: this version of Soundpost does not have scaling over Redis",
-        ),
-        (
             vec![("REVERB_SCALING_ENABLED", "maybe")],
             "",
             "REVERB_SCALING_ENABLED is \"maybe\"; expected true or false",

@@ -6,6 +6,7 @@ use super::{
     error::Place,
     layers::{Flat, put},
     php::Plain,
+    redis::laravel::{self, Connection},
 };
 
 /// The table of the app that `REVERB_*` names, and the beginning of those of `config/reverb.php`; no index, so it cannot
@@ -18,6 +19,7 @@ const SERVER: &[(&str, &str)] = &[
     ("REVERB_SERVER_PATH", "server.path"),
     ("REVERB_HOST", "server.hostname"),
     ("REVERB_MAX_REQUEST_SIZE", "server.request_bytes_max"),
+    ("REVERB_SCALING_CHANNEL", "redis.channel"),
 ];
 
 const APP: &[(&str, &str)] = &[
@@ -49,7 +51,6 @@ const IGNORED: &[&str] = &[
     "REVERB_SERVER",
     "REVERB_PORT",
     "REVERB_SCHEME",
-    "REVERB_SCALING_CHANNEL",
     "REVERB_PULSE_INGEST_INTERVAL",
     "REVERB_TELESCOPE_INGEST_INTERVAL",
 ];
@@ -63,10 +64,10 @@ pub(super) fn defaults() -> Flat {
 
 /// The keys that `REVERB_*` sets; an empty or null variable sets nothing.
 ///
-/// Errors: scaling is switched on, which this version lacks; a switch is neither true nor false; a count lets nobody in.
+/// Errors: a switch is neither true nor false; a count lets nobody in; `REDIS_*` do not say where Redis is.
 pub(super) fn read(environment: &Environment, notes: &mut Vec<Note>) -> Result<Flat, ConfigError> {
     let mut flat = Flat::new();
-    server(environment, &mut flat)?;
+    server(environment, &mut flat, notes)?;
     if names_app(environment) {
         app(environment, &mut flat)?;
         notes.push(Note::info("the app is named by REVERB_*: Reverb's defaults hold for it"));
@@ -95,12 +96,18 @@ pub(super) fn is_of_app(name: &str) -> bool {
     name.starts_with("REVERB_APP_")
 }
 
-/// The server's part of [`read`].
-pub(super) fn server(environment: &Environment, flat: &mut Flat) -> Result<(), ConfigError> {
-    if switch(environment, SCALING)? == Some(true) {
-        let origin = environment.origin(SCALING);
-        let place = Place { key: origin.clone(), origin };
-        return Err(ConfigError::Lacking { place, feature: "scaling over Redis" });
+/// The server's part of [`read`]. `REDIS_*` are Laravel's, for its own use too: they count with scaling only.
+pub(super) fn server(
+    environment: &Environment,
+    flat: &mut Flat,
+    notes: &mut Vec<Note>,
+) -> Result<(), ConfigError> {
+    if let Some(on) = switch(environment, SCALING)? {
+        put(flat, "redis.enabled", &environment.origin(SCALING), on);
+        let connection = if on { Connection::of_variables(environment) } else { Connection::default() };
+        for (key, said) in connection.lines(notes)? {
+            put(flat, key, &said.origin, said.text);
+        }
     }
     for (variable, key) in SERVER {
         if let Some(value) = laravel(environment, variable) {
@@ -180,11 +187,12 @@ pub(super) fn is_shut(count: &str) -> bool {
     count.trim().parse::<i64>().is_ok_and(|count| count <= 0)
 }
 
-/// Every variable of Reverb's, those that are ignored among them.
+/// Every variable that Reverb's own `config/reverb.php` asks for, those that are ignored among them.
 pub(super) fn variables() -> impl Iterator<Item = &'static str> {
     let mapped = SERVER.iter().chain(APP).map(|(variable, _)| *variable);
     let special = [CLIENT_EVENTS, RATE_ENABLED, RATE_ATTEMPTS, RATE_SECONDS, RATE_TERMINATE, SCALING];
-    mapped.chain(special).chain(IGNORED.iter().copied())
+    let redis = laravel::VARIABLES.iter().map(|(_, variable)| *variable);
+    mapped.chain(special).chain(redis).chain(IGNORED.iter().copied())
 }
 
 /// Whether a variable is of no use here, whatever it says.

@@ -143,18 +143,18 @@ fn apps_that_cannot_be_known_stop_the_start_until_ours_are_named() {
     let apps = "'apps' => [\n            [\n";
     let provider = STOCK.replace("'provider' => 'config'", "'provider' => 'database'");
     for (file, expected) in [
-        (provider, format!("23: apps.provider is a provider of its own, which only PHP can ask; {all}")),
+        (provider, format!("32: apps.provider is a provider of its own, which only PHP can ask; {all}")),
         (
             STOCK.replace("'provider' => 'config'", "'provider' => Custom::class"),
-            format!("23: apps.provider is the name Custom, which is not read without PHP; {all}"),
+            format!("32: apps.provider is the name Custom, which is not read without PHP; {all}"),
         ),
         (
             STOCK.replace(apps, "'apps' => [ ...more(),\n            [\n"),
-            format!("24: apps.apps.0 is a call of more(), which is not read without PHP; {all}"),
+            format!("33: apps.apps.0 is a call of more(), which is not read without PHP; {all}"),
         ),
         (
             STOCK.replace(apps, "'apps' => $apps, 'unused' => [\n            [\n"),
-            format!("24: apps.apps is the variable $apps, which is not read without PHP; {all}"),
+            format!("33: apps.apps is the variable $apps, which is not read without PHP; {all}"),
         ),
     ] {
         assert_eq!(start(&file, REVERB, &[]).unwrap_err(), format!("config/reverb.php:{expected}"));
@@ -162,10 +162,10 @@ fn apps_that_cannot_be_known_stop_the_start_until_ours_are_named() {
         assert_eq!(settings.apps.iter().filter(|app| app.key.as_str() == "k9").count(), 1);
     }
     let id = changed("'app_id'", "'app_id' => app_id(),");
-    let expected = "config/reverb.php:28: apps.apps.0.app_id is a call of app_id(), which is not read without PHP; write \
+    let expected = "config/reverb.php:37: apps.apps.0.app_id is a call of app_id(), which is not read without PHP; write \
                     it out, or name all apps in soundpost.toml and start with --env-only";
     assert_eq!(start(&id, REVERB, &[]).unwrap_err(), expected);
-    let expected = "config/reverb.php:27: apps.apps.0.secret asks for REVERB_APP_SECRET, which is not set; set secret in \
+    let expected = "config/reverb.php:36: apps.apps.0.secret asks for REVERB_APP_SECRET, which is not set; set secret in \
                     soundpost.toml, in an [[apps]] with id = \"1\", or SOUNDPOST_APPS__0__SECRET beside \
                     SOUNDPOST_APPS__0__ID=1";
     assert_eq!(start(STOCK, &REVERB[..2], &[]).unwrap_err(), expected);

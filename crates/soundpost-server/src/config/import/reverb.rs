@@ -7,27 +7,35 @@ use serde_json::Value;
 
 use super::{
     super::{
-        NoteLevel, dotenv,
+        NoteLevel,
         environment::Environment,
         layers::{Flat, Uncertain},
-        php::{self, Lookup, Plain},
+        php::{self, Lookup},
         reverb, reverb_file,
     },
     ImportError,
-    draft::{Draft, Lines},
+    draft::{Draft, Entry, Lines},
     json,
 };
 
 const SOURCE: &str = "Laravel Reverb";
 /// Keys whose digits are a text.
-const TEXTS: &[&str] = &["id", "key", "secret", "server.host", "server.hostname", "server.path"];
-/// The switch for several nodes.
-const SCALING: &str = "REVERB_SCALING_ENABLED";
+const TEXTS: &[&str] = &[
+    "id",
+    "key",
+    "secret",
+    "server.host",
+    "server.hostname",
+    "server.path",
+    "redis.username",
+    "redis.password",
+    "redis.channel",
+];
 
 /// The draft of a `.env` with `REVERB_*`: what the server itself makes of it.
 pub(super) fn from_variables(variables: &BTreeMap<String, String>) -> Draft {
     let mut draft = Draft { source: SOURCE, ..Draft::default() };
-    let environment = without_scaling(&mut draft, variables);
+    let environment = Environment::new(variables.clone());
     let mut notes = Vec::new();
     match reverb::read(&environment, &mut notes) {
         Ok(flat) => take(&mut draft, flat),
@@ -55,7 +63,7 @@ pub(super) fn from_php(
         return Err(ImportError::Unknown { name: name.to_owned() });
     }
     let mut draft = Draft { source: SOURCE, ..Draft::default() };
-    let environment = without_scaling(&mut draft, variables);
+    let environment = Environment::new(variables.clone());
     let mut notes = Vec::new();
     let said = reverb_file::read(Path::new(name), &file, &environment, &mut notes)
         .map_err(|error| ImportError::Syntax(error.to_string()))?;
@@ -77,9 +85,16 @@ pub(super) fn from_php(
             Some((table, key)) => {
                 apps.entry(table.to_owned()).or_default().missing(key, error.to_string());
             }
-            None if key.starts_with("server.") => draft.node.missing(key, error.to_string()),
+            None if key.starts_with("server.") || key.starts_with("redis.") => {
+                draft.node.missing(key, error.to_string())
+            }
             None => draft.node.remark(error.to_string()),
         }
+    }
+    let is_open = |entry: &Entry| entry.key.starts_with("redis.") && entry.value.is_none();
+    if draft.node.entries.iter().any(is_open) {
+        let reason = "fill in what is missing of this table, then take away the # of its lines";
+        draft.node.missing("redis.enabled", reason.to_owned());
     }
     draft.apps = apps
         .into_values()
@@ -124,17 +139,6 @@ fn finish(app: &mut Lines) {
     }
 }
 
-/// The variables without the switch for several nodes, which becomes a table of a later version.
-fn without_scaling(draft: &mut Draft, variables: &BTreeMap<String, String>) -> Environment {
-    let is_on =
-        variables.get(SCALING).is_some_and(|value| super::super::checks::boolean(value) == Some(true));
-    if is_on {
-        scaling(draft, variables);
-    }
-    let rest = variables.iter().filter(|(name, _)| *name != SCALING);
-    Environment::new(rest.map(|(name, value)| (name.clone(), value.clone())))
-}
-
 fn take(draft: &mut Draft, flat: Flat) {
     let mut app = Lines::default();
     for (key, value) in flat {
@@ -158,29 +162,6 @@ fn typed(key: &str, kind: ValueKind) -> Value {
     }
     let number = text.trim().parse::<i64>().ok().map(Value::from);
     number.or_else(|| text.trim().parse::<bool>().ok().map(Value::from)).unwrap_or_else(|| text.into())
-}
-
-/// `REDIS_*` counts for scaling only. The password is left for the person to add.
-fn scaling(draft: &mut Draft, variables: &BTreeMap<String, String>) {
-    let value = |name: &str, default: &str| match variables.get(name).map(|value| dotenv::env(value)) {
-        Some(Plain::Text(text)) if !text.is_empty() => text,
-        Some(_) | None => default.to_owned(),
-    };
-    draft.node.set("redis.enabled", true, SCALING);
-    let url = value("REDIS_URL", "");
-    let address = format!(
-        "redis://{}:{}/{}",
-        value("REDIS_HOST", "127.0.0.1"),
-        value("REDIS_PORT", "6379"),
-        value("REDIS_DB", "0")
-    );
-    let from = if url.is_empty() { "REDIS_HOST, REDIS_PORT and REDIS_DB" } else { "REDIS_URL" };
-    draft.node.set("redis.url", if url.is_empty() { address } else { url }, from);
-    if !(value("REDIS_PASSWORD", "").is_empty() && value("REDIS_USERNAME", "").is_empty()) {
-        draft.node.remark(
-            "REDIS_USERNAME and REDIS_PASSWORD were not copied; write them as redis://user:password@host",
-        );
-    }
 }
 
 /// The draft of a `.env` for Pusher's own service, or for a server that was put in its place.

@@ -1,9 +1,12 @@
 //! The checked settings of the Redis that makes several nodes one server: `[redis]`.
 
+pub(super) mod laravel;
 pub(super) mod layers;
 pub(super) mod resolve;
 pub(super) mod url;
 
+#[cfg(test)]
+mod laravel_tests;
 #[cfg(test)]
 mod tests;
 

@@ -5,12 +5,12 @@ use super::super::{
     tests::{APP, Dir, refusal, settings},
 };
 
-fn tcp(host: &str, port: u16) -> RedisAddress {
+pub(super) fn tcp(host: &str, port: u16) -> RedisAddress {
     RedisAddress::Tcp(host.to_owned(), port)
 }
 
 /// What holds where nothing but `enabled` is written.
-fn standard() -> RedisSettings {
+pub(super) fn standard() -> RedisSettings {
     RedisSettings {
         servers: RedisServers::Standalone(tcp("127.0.0.1", 6379)),
         username: None,

@@ -6,6 +6,7 @@
 //! `ConfigApplicationProvider`, `Factory`, `StartServer`.
 
 mod apps;
+mod scaling;
 
 use std::{
     collections::BTreeSet,
@@ -36,6 +37,7 @@ const SERVER: &[(&[&str], &str)] = &[
     (&["path"], "server.path"),
     (&["hostname"], "server.hostname"),
     (&["max_request_size"], "server.request_bytes_max"),
+    (&["scaling", "channel"], "redis.channel"),
     (&["options", "tls", "local_cert"], "server.tls.certificate"),
     (&["options", "tls", "local_pk"], "server.tls.key"),
     (&["options", "tls", "passphrase"], "server.tls.passphrase"),
@@ -44,11 +46,9 @@ const SERVER: &[(&[&str], &str)] = &[
 /// Keys that must not be null because a variable is set nowhere: what they limit would have no limit.
 const GUARDS: &[&str] = &["host", "max_request_size", "max_connections", "max_message_size"];
 
-/// The key that settles whether there is scaling. This version has it for its one value only, so it never is layered.
-pub(super) const SCALING: &str = "redis.enabled";
-
 /// Reverb's own defaults that differ from ours where the file stands beside no variable: they say nothing.
-const STOCK: &[(&str, &str)] = &[("server.host", "0.0.0.0"), ("server.request_bytes_max", "10000")];
+const STOCK: &[(&str, &str)] =
+    &[("server.host", "0.0.0.0"), ("server.request_bytes_max", "10000"), ("redis.channel", "reverb")];
 
 /// What the file says.
 #[derive(Debug, Default)]
@@ -99,11 +99,11 @@ pub(super) fn read(
     // Laravel takes what the file does not have out of Reverb's own one, which asks for the usual variables.
     let lacks = |key| file.get(key) == Lookup::Absent;
     let (lacks_server, lacks_apps) = (lacks("servers"), lacks("apps"));
-    reader.server(file)?;
+    reader.server(file, notes)?;
     keys::check(&mut reader.said.own)?;
     keys::check(&mut reader.said.variables)?;
     if lacks_server {
-        reverb::server(environment, &mut reader.said.variables)?;
+        reverb::server(environment, &mut reader.said.variables, notes)?;
     }
     reader.other_tls(file, notes);
     let mut count = reader.apps(file, notes)?;
@@ -201,7 +201,7 @@ impl Reader<'_> {
             .push(Uncertain { keys: keys.iter().map(|key| (*key).to_owned()).collect(), error });
     }
 
-    fn server(&mut self, file: &Value) -> Result<(), ConfigError> {
+    fn server(&mut self, file: &Value, notes: &mut Vec<Note>) -> Result<(), ConfigError> {
         for (keys, ours) in SERVER {
             let keys = [&["servers", "reverb"], *keys].concat();
             let dotted = keys.join(".");
@@ -229,7 +229,7 @@ impl Reader<'_> {
             }
         }
         self.one_file_for_both();
-        self.scaling(file)
+        self.scaling(file, notes)
     }
 
     /// PHP takes the key out of the certificate's file where no other is named.
@@ -251,31 +251,6 @@ impl Reader<'_> {
                     let place = self.own(&format!("{}.{name}", keys.join(".")));
                     notes.push(Note::warning(format!("{place} is ignored")));
                 }
-            }
-        }
-    }
-
-    fn scaling(&mut self, file: &Value) -> Result<(), ConfigError> {
-        let keys = ["servers", "reverb", "scaling", "enabled"];
-        let dotted = keys.join(".");
-        match self.at(file, &keys) {
-            Ok(None) => Ok(()),
-            Ok(Some((found, _))) => match self.switch(&found, &dotted)? {
-                true => Err(ConfigError::Lacking {
-                    place: self.place(&found, &dotted),
-                    feature: "scaling over Redis",
-                }),
-                false => Ok(()),
-            },
-            Err(unread) => {
-                self.doubt(
-                    &[SCALING],
-                    unread.line,
-                    &dotted,
-                    is_unread(&unread),
-                    format!("set {SCALING} = false in soundpost.toml, or SOUNDPOST_REDIS__ENABLED=false"),
-                );
-                Ok(())
             }
         }
     }
