@@ -1,5 +1,7 @@
 //! What soketi's `SOKETI_*` variables say, in our keys. Source: soketi's `cli.ts`, `server.ts`, `app.ts`.
 
+mod redis;
+
 use config::ValueKind;
 use serde_json::Value as Json;
 
@@ -62,7 +64,6 @@ const METRICS_PORT: &str = "METRICS_SERVER_PORT";
 
 /// What must have one of these values: any other asks for what this version lacks, and to ignore it would do harm.
 const MUST_BE: &[(&str, &[&str], &str)] = &[
-    ("ADAPTER_DRIVER", &["local"], "more than one node"),
     ("APP_MANAGER_DRIVER", &["array"], "apps out of a database"),
     ("MODE", &["full", "server"], "a process for webhooks alone"),
     ("SSL_CA", &[], "certificates of clients"),
@@ -115,6 +116,7 @@ pub(super) fn read(environment: &Environment, notes: &mut Vec<Note>) -> Result<S
     let mut reader = Reader { environment, said: Said::default() };
     reader.lacking()?;
     reader.server()?;
+    reader.redis()?;
     keys::check(&mut reader.said.flat)?;
     let is_named = NAMES.iter().any(|(name, ..)| reader.text(name).is_some());
     if is_named {
@@ -334,6 +336,8 @@ impl Reader<'_> {
                 "without SOKETI_METRICS_ENABLED=true; admin.host and admin.port are the same".to_owned()
             } else if short == READS && self.text(PUBLISHES).is_none() && value != "-1" {
                 "apps.requests_per_second limits all requests together".to_owned()
+            } else if redis::variables().any(|known| known == short) && !self.has_redis() {
+                "without SOKETI_ADAPTER_DRIVER=redis".to_owned()
             } else if variables().any(|known| known == short) {
                 continue;
             } else if let Some((_, why)) = IGNORED.iter().find(|(begin, _)| short.starts_with(begin)) {
@@ -368,9 +372,10 @@ pub(super) fn variables() -> impl Iterator<Item = &'static str> {
         METRICS,
         METRICS_HOST,
         METRICS_PORT,
+        redis::DRIVER,
     ];
     let pairs = SERVER.iter().chain(LIMITS).chain(KILOBYTES).map(|(name, _)| *name);
     let names = NAMES.iter().map(|(name, ..)| *name);
     let must = MUST_BE.iter().map(|(name, ..)| *name);
-    singles.into_iter().chain(pairs).chain(names).chain(must)
+    singles.into_iter().chain(pairs).chain(names).chain(must).chain(redis::variables())
 }

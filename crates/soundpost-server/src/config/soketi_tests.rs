@@ -157,8 +157,11 @@ fn soketi_stands_between_reverb_and_the_file() {
 fn what_would_do_harm_stops_the_start_and_the_rest_is_named() {
     let lacking = "this version of Soundpost does not have";
     for (name, value, expected) in [
-        ("ADAPTER_DRIVER", "redis", format!("SOKETI_ADAPTER_DRIVER: {lacking} more than one node")),
-        ("ADAPTER_DRIVER", "cluster", format!("SOKETI_ADAPTER_DRIVER: {lacking} more than one node")),
+        (
+            "ADAPTER_DRIVER",
+            "cluster",
+            "SOKETI_ADAPTER_DRIVER is \"cluster\"; expected \"local\" or \"redis\": nodes are joined over Redis only".to_owned(),
+        ),
         ("APP_MANAGER_DRIVER", "mysql", format!("SOKETI_APP_MANAGER_DRIVER: {lacking} apps out of a database")),
         ("MODE", "worker", format!("SOKETI_MODE: {lacking} a process for webhooks alone")),
         ("SSL_CA", "ca.pem", format!("SOKETI_SSL_CA: {lacking} certificates of clients")),
@@ -185,7 +188,8 @@ fn what_would_do_harm_stops_the_start_and_the_rest_is_named() {
     }
     for (name, expected) in [
         ("CACHE_DRIVER", "SOKETI_CACHE_DRIVER is ignored"),
-        ("DB_REDIS_HOST", "SOKETI_DB_REDIS_HOST is ignored"),
+        ("DB_MYSQL_HOST", "SOKETI_DB_MYSQL_HOST is ignored"),
+        ("DB_REDIS_HOST", "SOKETI_DB_REDIS_HOST is ignored: without SOKETI_ADAPTER_DRIVER=redis"),
         (
             "METRICS_PROMETHEUS_PREFIX",
             "SOKETI_METRICS_PROMETHEUS_PREFIX is ignored: names of metrics begin with soundpost_",

@@ -5,6 +5,7 @@
 
 mod convert;
 mod draft;
+mod redis;
 mod render;
 mod reverb;
 mod shared;

@@ -60,43 +60,6 @@ pub(super) fn metrics(tree: &mut Tree, draft: &mut Draft, on_by_default: bool) {
         .remark("metrics: they are on the admin listener, at /metrics; their names begin with soundpost_");
 }
 
-/// The connection to Redis, if events went over it. Its password is left for the person to add, with the rest.
-pub(super) fn redis(tree: &mut Tree, draft: &mut Draft) {
-    let Some(driver) = tree.take("adapter.driver") else { return };
-    let name = convert::text(&driver.value).unwrap_or_default();
-    if !matches!(name.as_str(), "redis" | "redis-cluster") {
-        if name != "local" {
-            let remark = format!(
-                "{} is {name:?}: nodes are joined over Redis only, which this version lacks",
-                driver.from
-            );
-            draft.node.remark(remark);
-        }
-        return;
-    }
-    let text = |found: Option<Found>, default: &str| {
-        found
-            .and_then(|found| convert::text(&found.value))
-            .filter(|text| !text.is_empty())
-            .unwrap_or(default.to_owned())
-    };
-    let host = text(tree.take("database.redis.host"), "127.0.0.1");
-    let port = text(tree.take("database.redis.port"), "6379");
-    let db = text(tree.take("database.redis.db"), "0");
-    let logs_in =
-        ["username", "password"].iter().any(|key| tree.take(&format!("database.redis.{key}")).is_some());
-    draft.node.set("redis.enabled", true, &driver.from);
-    draft.node.set("redis.url", format!("redis://{host}:{port}/{db}"), "database.redis");
-    if let Some(prefix) = tree.take("adapter.redis.prefix").filter(|found| found.value != "") {
-        draft.node.take("redis.prefix", Some(prefix), Form::Text);
-    }
-    if logs_in {
-        draft.node.remark(
-            "database.redis: user and password were not copied; write them as redis://user:password@host",
-        );
-    }
-}
-
 /// Client events, if they are on.
 pub(super) fn client_events(
     app: &mut Lines,

@@ -6,6 +6,7 @@ use serde_json::Value;
 use super::{
     convert::{self, Form},
     draft::{Draft, Lines},
+    redis,
     shared::{self, APPS, Words},
     tree::{Found, Tree},
 };
@@ -14,16 +15,17 @@ const SOURCE: &str = "Sockudo";
 
 const NODE_WORDS: Words = &[
     ("ably_compat", "Ably's protocol is not spoken"),
-    ("adapter", "one node serves in this version, from memory; nothing to set"),
+    ("adapter", "nodes are joined over Redis, by [redis], or not at all"),
     ("ai_transport", "part of Sockudo's protocol V2"),
     ("annotations", "part of Sockudo's protocol V2"),
     ("app_manager", "apps stand in this file; there is nothing to cache"),
     ("cache", "the events of cache channels are kept in memory; nothing to set"),
     ("cleanup", "connections that end are cleaned up at once"),
-    ("cluster_health", "one node serves in this version"),
+    ("cluster_health", "nodes notice by themselves who is gone"),
     ("connection_recovery", "part of Sockudo's protocol V2"),
     ("cors", "browsers do not call the HTTP API; which pages may connect is allowed_origins of an app"),
     ("database", "no database is used"),
+    ("database.redis", "nodes are not joined; of no use without that"),
     ("database_pooling", "no database is used"),
     ("delta_compression", "part of Sockudo's protocol V2"),
     ("echo_control", "part of Sockudo's protocol V2"),
@@ -124,7 +126,7 @@ pub(super) fn draft(document: &Value) -> Draft {
     }
     connections_per_address(&mut tree, &mut draft);
     shared::metrics(&mut tree, &mut draft, true);
-    shared::redis(&mut tree, &mut draft);
+    redis::sockudo(&mut tree, &mut draft);
     let driver = tree.take("app_manager.driver").and_then(|found| convert::text(&found.value));
     let indices = tree.indices(APPS);
     draft.apps = indices.into_iter().map(|index| app(&mut tree, index)).collect();

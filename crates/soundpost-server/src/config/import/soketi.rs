@@ -8,7 +8,7 @@ use super::{
     super::soketi as server_soketi,
     convert::{self, Form},
     draft::{Draft, Lines},
-    json,
+    json, redis,
     shared::{self, APPS, Words},
     tree::{Found, Tree},
 };
@@ -57,6 +57,14 @@ const VARIABLES: &[(&str, &str)] = &[
     ("DB_REDIS_DB", "database.redis.db"),
     ("DB_REDIS_USERNAME", "database.redis.username"),
     ("DB_REDIS_PASSWORD", "database.redis.password"),
+    ("DB_REDIS_KEY_PREFIX", "database.redis.key_prefix"),
+    ("DB_REDIS_SENTINELS", "database.redis.sentinels"),
+    ("DB_REDIS_SENTINEL_PASSWORD", "database.redis.sentinel_password"),
+    ("DB_REDIS_CLUSTER_NODES", "database.redis.cluster_nodes"),
+    ("DB_REDIS_INSTANCE_NAME", "database.redis.name"),
+    ("ADAPTER_REDIS_CLUSTER_MODE", "adapter.redis.cluster_mode"),
+    ("ADAPTER_REDIS_SUB_OPTIONS", "adapter.redis.redis_sub_options"),
+    ("ADAPTER_REDIS_PUB_OPTIONS", "adapter.redis.redis_pub_options"),
 ];
 
 /// Beginnings of the other variables, and where in the file they belong.
@@ -75,12 +83,13 @@ const FAMILIES: &[(&str, &str)] = &[
 ];
 
 const NODE_WORDS: Words = &[
-    ("adapter", "one node serves in this version, from memory; nothing to set"),
+    ("adapter", "nodes are joined over Redis, by [redis], or not at all"),
     ("app_manager", "apps stand in this file; there is nothing to cache"),
     ("cache", "the events of cache channels are kept in memory; nothing to set"),
     ("cluster", "nodes do not look for one another"),
     ("cors", "browsers do not call the HTTP API; which pages may connect is allowed_origins of an app"),
     ("database", "no database is used"),
+    ("database.redis", "nodes are not joined; of no use without that"),
     ("database_pooling", "no database is used"),
     ("event_limits.max_channels_at_once", "an event goes to at most 100 channels"),
     ("event_limits.max_batch_size", "a batch holds at most 10 events"),
@@ -142,7 +151,8 @@ pub(super) fn from_variables(variables: &BTreeMap<String, String>) -> Draft {
             Some(format!("{path}.{}", name.strip_prefix(beginning)?.to_lowercase()))
         };
         let path = known.or_else(family).unwrap_or_else(|| name.to_lowercase());
-        let is_name = [".id", ".key", ".secret"].iter().any(|end| path.ends_with(end));
+        let is_name =
+            [".id", ".key", ".secret", "password", "username"].iter().any(|end| path.ends_with(end));
         let json = Some(value).filter(|_| !is_name).and_then(|value| serde_json::from_str(value).ok());
         tree.add(&path, variable, &json.unwrap_or_else(|| Value::from(value.as_str())));
     }
@@ -155,7 +165,7 @@ fn draft(mut tree: Tree) -> Draft {
     draft.node.take("server.drain_seconds", tree.take("shutdown_grace_period"), Form::Milliseconds);
     shared::tls(&mut tree, &mut draft, true);
     shared::metrics(&mut tree, &mut draft, false);
-    shared::redis(&mut tree, &mut draft);
+    redis::soketi(&mut tree, &mut draft);
     let request = tree.take("http_api.request_limit_in_mb");
     draft.node.take("server.request_bytes_max", request, Form::Megabytes);
     let driver = tree.take("app_manager.driver").and_then(|found| convert::text(&found.value));

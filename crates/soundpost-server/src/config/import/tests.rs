@@ -81,7 +81,8 @@ fn every_line_says_what_it_was_taken_from_and_the_rest_is_comments() {
         "# filter = { prefix = \"beta-\", suffix = \"\" }",
         "# headers = { \"X-Auth\" = \"\" } # values were not copied into a comment",
         "# - app_manager.array.apps.0.webhooks.1: a webhook without a URL (Lambda) has no counterpart",
-        "# - database.redis: user and password were not copied; write them as redis://user:password@host",
+        "url = \"redis://redis:6380\" # from database.redis.host",
+        "prefix = \"shop\" # from adapter.redis.prefix",
     ] {
         assert_eq!(line(&imported, expected.split(" #").next().unwrap()), expected);
     }
@@ -92,11 +93,6 @@ fn features_that_are_missing_are_comments_with_the_reason() {
     let imported = imported("soketi.json", SOKETI);
     let known = super::super::keys::known();
     for (key, start, expected) in [
-        (
-            "redis.url",
-            "# url = \"redis",
-            "# url = \"redis://redis:6380/0\" # from database.redis; redis.url: this version",
-        ),
         (
             "server.tls.certificate",
             "# tls.cert",

@@ -3,12 +3,12 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use serde_json::Value;
+use serde_json::{Map, Value};
 
 /// A value and its path as it is written, for the comment behind the line.
 #[derive(Clone, Debug, PartialEq)]
 pub(super) struct Found {
-    /// A text, a number, true, false, or an array of those.
+    /// A text, a number, true, false, an array of those, or an object without anything in it.
     pub(super) value: Value,
     /// `appManager.array.apps.0.maxConnections`, `SOKETI_PORT`.
     pub(super) from: String,
@@ -40,7 +40,7 @@ impl Tree {
             value.as_array().is_some_and(|array| !array.is_empty() && array.iter().all(Value::is_object));
         match value {
             Value::Null => {}
-            Value::Object(object) => {
+            Value::Object(object) if !object.is_empty() => {
                 for (key, value) in object {
                     self.add(&joined(path, &snake_case(key)), &joined(from, key), value);
                 }
@@ -55,7 +55,8 @@ impl Tree {
                     self.add(path, from, &value);
                 }
             }
-            Value::Bool(_) | Value::Number(_) | Value::String(_) | Value::Array(_) => {
+            // An empty object may mean something: `{"tls": {}}` does.
+            Value::Bool(_) | Value::Number(_) | Value::String(_) | Value::Array(_) | Value::Object(_) => {
                 let found = Found { value: value.clone(), from: from.to_owned() };
                 self.leaves.insert(path.to_owned(), found);
             }
@@ -97,10 +98,13 @@ impl Tree {
             .filter_map(within)
     }
 
-    /// What nobody asked for, by path. Empty texts and arrays say nothing.
+    /// What nobody asked for, by path. Empty texts, arrays and objects say nothing.
     pub(super) fn rest(&self) -> impl Iterator<Item = (&str, &Found)> {
-        let says_something =
-            |value: &Value| value.as_str() != Some("") && value.as_array().is_none_or(|a| !a.is_empty());
+        let says_something = |value: &Value| {
+            let is_empty =
+                value.as_array().is_some_and(Vec::is_empty) || value.as_object().is_some_and(Map::is_empty);
+            value.as_str() != Some("") && !is_empty
+        };
         self.leaves
             .iter()
             .filter(move |(path, found)| !self.asked.contains(*path) && says_something(&found.value))

@@ -3,10 +3,13 @@
 pub(super) mod laravel;
 pub(super) mod layers;
 pub(super) mod resolve;
+pub(super) mod soketi;
 pub(super) mod url;
 
 #[cfg(test)]
 mod laravel_tests;
+#[cfg(test)]
+mod soketi_tests;
 #[cfg(test)]
 mod tests;
 
