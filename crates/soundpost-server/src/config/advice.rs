@@ -1,10 +1,13 @@
 //! What `soundpost check` advises beside what every start says: things that work, and that somebody may regret.
 
-use std::{collections::BTreeSet, fs, path::Path};
+use std::{collections::BTreeSet, fs, net::IpAddr, path::Path};
 
 use serde_json::{Value, json};
 
-use super::{Note, Read, ServerSettings, effective, report::Section};
+use super::{
+    Note, OnOutage, Read, RedisAddress, RedisServers, RedisSettings, ServerSettings, effective,
+    report::Section,
+};
 use crate::proxy::Proxies;
 
 /// The notes, those of the node first.
@@ -12,6 +15,7 @@ pub(super) fn notes(read: &Read, sections: &[Section], dir: &Path) -> Vec<Note> 
     let mut notes = sources(read, dir);
     notes.extend(files(read));
     notes.extend(node(read));
+    notes.extend(read.settings.redis.as_ref().map(|settings| redis(settings, read)).unwrap_or_default());
     if !read.settings.development_app {
         notes.extend(sections.iter().filter(|s| s.name().starts_with("apps.")).flat_map(app));
     }
@@ -46,7 +50,11 @@ fn files(read: &Read) -> Vec<Note> {
     let with_secrets =
         [read.file.as_deref(), read.environment.file()].into_iter().flatten().filter(has_secret);
     let keys = read.settings.server.tls.iter().map(|pair| pair.key.as_path());
-    let all = with_secrets.chain(keys).filter(|path| is_open_to_all(path));
+    let of_redis = read.settings.redis.as_ref().and_then(|redis| redis.tls.as_ref()?.client.as_ref());
+    let all = with_secrets
+        .chain(keys)
+        .chain(of_redis.map(|(_, key)| key.as_path()))
+        .filter(|path| is_open_to_all(path));
     // One file may hold several keys.
     all.collect::<BTreeSet<_>>()
         .into_iter()
@@ -59,11 +67,13 @@ fn files(read: &Read) -> Vec<Note> {
         .collect()
 }
 
-/// Whether a line of TOML or of a `.env` gives a secret a value: an app's `secret`, `REVERB_APP_SECRET`, `passphrase`.
+/// Whether a line of TOML or of a `.env` gives a secret a value: an app's `secret`, `REVERB_APP_SECRET`, `passphrase`, a
+/// `url` with who logs in.
 fn sets_secret(line: &str) -> bool {
     let Some((key, value)) = line.split_once('=') else { return false };
     let is_empty = value.trim().trim_matches(['"', '\'']).is_empty();
-    !is_empty && !key.trim_start().starts_with('#') && effective::is_secret(key)
+    let is_login = key.trim_end().to_ascii_lowercase().ends_with("url") && value.contains('@');
+    !is_empty && !key.trim_start().starts_with('#') && (effective::is_secret(key) || is_login)
 }
 
 /// Whether others than owner and group may read the file.
@@ -94,6 +104,55 @@ fn node(read: &Read) -> Vec<Note> {
         ));
     }
     notes
+}
+
+fn redis(redis: &RedisSettings, read: &Read) -> Vec<Note> {
+    let mut notes = Vec::new();
+    let RedisSettings { servers, password, tls, local_first, on_outage, .. } = redis;
+    let is_elsewhere = addresses(servers).iter().any(|address| !is_of_this_machine(address));
+    if is_elsewhere && password.is_none() {
+        notes.push(Note::warning(format!(
+            "Redis ({servers}) asks for no password: whoever reaches it reads and sends events of every app"
+        )));
+    } else if is_elsewhere && tls.is_none() {
+        notes.push(Note::info(format!(
+            "events and the password go to Redis ({servers}) as they are; rediss:// encrypts them"
+        )));
+    }
+    if read.settings.development_app {
+        notes.push(Note::warning(
+            "the development apps of all nodes on this Redis are one: set redis.prefix to a name of your own, or an app",
+        ));
+    }
+    if *local_first {
+        notes.push(Note::info(
+            "redis.local_first is true: subscribers on different nodes may see the events of a channel in different \
+             orders",
+        ));
+    }
+    if *on_outage == OnOutage::Local {
+        notes.push(Note::info(
+            "redis.on_outage is \"local\": while Redis is away an event reaches the clients of the node that took it \
+             alone, and its publisher is told nothing of that",
+        ));
+    }
+    notes
+}
+
+fn addresses(servers: &RedisServers) -> &[RedisAddress] {
+    match servers {
+        RedisServers::Standalone(address) => std::slice::from_ref(address),
+        RedisServers::Sentinel { sentinels: addresses, .. } | RedisServers::Cluster(addresses) => addresses,
+    }
+}
+
+fn is_of_this_machine(address: &RedisAddress) -> bool {
+    match address {
+        RedisAddress::Unix(_) => true,
+        RedisAddress::Tcp(host, _) => {
+            host.eq_ignore_ascii_case("localhost") || host.parse::<IpAddr>().is_ok_and(|ip| ip.is_loopback())
+        }
+    }
 }
 
 /// Whether TLS ends here, or a proxy that is believed may say that it ended there; who connects by a Unix socket is.

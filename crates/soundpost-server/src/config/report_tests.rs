@@ -120,6 +120,25 @@ fn the_lines_of_a_report_are_toml_that_says_the_same() {
 }
 
 #[test]
+fn it_explains_what_redis_is_told_to_do() {
+    let file = format!(
+        "{APP}[redis]\nenabled = true\nurl = \"redis://:hush@cache\"\nlocal_first = true\non_outage = \"local\"\n"
+    );
+    let text = report(&Flags::default(), &[], &[("soundpost.toml", &file)]).text();
+    for expected in [
+        "note: nodes are joined over Redis: cache:6379, database 0, names begin with soundpost:0:reverb\n",
+        "note: events and the password go to Redis (cache:6379) as they are; rediss:// encrypts them\n",
+        "note: redis.local_first is true: subscribers on different nodes may see the events of a channel in different",
+        "note: redis.on_outage is \"local\": while Redis is away an event reaches the clients of the node that took it",
+    ] {
+        assert!(text.contains(expected), "{expected} in {text}");
+    }
+    let development = report(&Flags::default(), &[("SOUNDPOST_REDIS__ENABLED", "true")], &[]);
+    let expected = "the development apps of all nodes on this Redis are one";
+    assert!(warnings(&development).iter().any(|text| text.starts_with(expected)), "{}", development.text());
+}
+
+#[test]
 fn the_development_app_is_shown_and_not_scolded_for_its_secret() {
     let report = report(&Flags::default(), &[], &[]);
     assert_eq!(line(&report, "key"), "\"soundpost-key\" # the development app");
@@ -143,6 +162,18 @@ fn it_warns_of_what_somebody_may_regret() {
             app(""),
             &[("SOUNDPOST_SERVER__CONNECTIONS_MAX", "4294967295")],
             "server.connections_max is 4294967295",
+        ),
+        (format!("{}[redis]\nenabled = true\n", app("")), &[], ""),
+        (
+            format!("{}[redis]\nenabled = true\nurl = \"redis://cache\"\n", app("")),
+            &[],
+            "Redis (cache:6379) asks for no password",
+        ),
+        (format!("{}[redis]\nenabled = true\nurl = \"unix:///s\"\n", app("")), &[], ""),
+        (
+            format!("{}[redis]\nenabled = true\ncluster = \"127.0.0.1,localhost,10.0.0.1\"\n", app("")),
+            &[],
+            "Redis (the cluster of 127.0.0.1:6379, localhost:6379, 10.0.0.1:6379) asks for no password",
         ),
     ] {
         let report = report(&Flags::default(), environment, &[("soundpost.toml", &file)]);
