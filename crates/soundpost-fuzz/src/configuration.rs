@@ -2,26 +2,42 @@
 //! why not, and shows no secret.
 
 use std::{
-    cell::OnceCell,
+    cell::{OnceCell, RefCell},
+    collections::BTreeMap,
     env, fs,
-    path::{Path, PathBuf},
+    path::PathBuf,
     process,
     sync::atomic::{AtomicU32, Ordering},
 };
 
-use soundpost_server::config::{Flags, Report, Settings};
+use soundpost_server::config::{Flags, RedisServers, Report, Settings};
 
 use crate::Outcome;
 
 /// The word that stands for every secret, in the seeds as in the dictionary.
 const SECRET: &str = "hush";
 
-/// A directory of one thread, gone with it.
-struct Dir(PathBuf);
+/// A directory of one thread, gone with it, and what the files in it hold: most inputs change one of them.
+struct Dir {
+    path: PathBuf,
+    held: RefCell<BTreeMap<&'static str, Vec<u8>>>,
+}
+
+impl Dir {
+    /// Writes the file, if it is not as it was.
+    fn write(&self, name: &'static str, bytes: &[u8]) {
+        let mut held = self.held.borrow_mut();
+        if held.get(name).is_none_or(|held| held != bytes) {
+            let written = fs::write(self.path.join(name), bytes).is_ok();
+            assert!(written, "cannot write to {}", self.path.display());
+            held.insert(name, bytes.to_owned());
+        }
+    }
+}
 
 impl Drop for Dir {
     fn drop(&mut self) {
-        drop(fs::remove_dir_all(&self.0));
+        drop(fs::remove_dir_all(&self.path));
     }
 }
 
@@ -32,8 +48,13 @@ thread_local! {
 fn new_dir() -> Option<Dir> {
     static NEXT: AtomicU32 = AtomicU32::new(0);
     let next = NEXT.fetch_add(1, Ordering::Relaxed);
-    let path = env::temp_dir().join(format!("soundpost-fuzz-{}-{next}", process::id()));
-    fs::create_dir_all(path.join("config")).ok().map(|()| Dir(path))
+    // In memory where there is such a place: nothing here is worth a disk.
+    let memory = Some(PathBuf::from("/dev/shm")).filter(|memory| memory.is_dir());
+    let make = |parent: PathBuf| {
+        let path = parent.join(format!("soundpost-fuzz-{}-{next}", process::id()));
+        fs::create_dir_all(path.join("config")).ok().map(|()| Dir { path, held: RefCell::default() })
+    };
+    memory.and_then(make).or_else(|| make(env::temp_dir()))
 }
 
 /// The input is four texts with a line `%%` between them: `soundpost.toml`, `.env`, the environment as lines of
@@ -42,11 +63,11 @@ pub fn configuration(data: &[u8]) -> Outcome {
     DIR.with(|dir| {
         let dir = dir.get_or_init(new_dir);
         assert!(dir.is_some(), "no temporary directory");
-        dir.as_ref().map_or(Outcome::Refused, |dir| load(&dir.0, data))
+        dir.as_ref().map_or(Outcome::Refused, |dir| load(dir, data))
     })
 }
 
-fn load(dir: &Path, data: &[u8]) -> Outcome {
+fn load(dir: &Dir, data: &[u8]) -> Outcome {
     let text = String::from_utf8_lossy(data);
     let mut texts = text.split("\n%%\n");
     let mut next = || texts.next().unwrap_or_default();
@@ -57,45 +78,33 @@ fn load(dir: &Path, data: &[u8]) -> Outcome {
     // Without a text there is no such file.
     let php = if php.is_empty() { "<?php return [];" } else { php };
     let flags = Flags { env_only: php == "<?php return [];", ..Flags::default() };
-    let files =
-        [("soundpost.toml", whole), (".env", dotenv.as_bytes()), ("config/reverb.php", php.as_bytes())];
-    let written = files.map(|(name, bytes)| fs::write(dir.join(name), bytes).is_ok());
-    assert_eq!(written, [true, true, true], "cannot write to {}", dir.display());
+    dir.write("soundpost.toml", whole);
+    dir.write(".env", dotenv.as_bytes());
+    dir.write("config/reverb.php", php.as_bytes());
     let variables = environment.lines().filter_map(|line| line.split_once('='));
     let variables = variables.map(|(name, value)| (name.to_owned(), value.to_owned()));
-    let result = Settings::load(&flags, variables.clone(), dir);
+    // Reads what the start reads, as it does, and refuses what it refuses.
+    let result = Report::load(&flags, variables, &dir.path);
     let hushed = is_hushed(file) && is_hushed(dotenv) && is_hushed(environment) && !php.contains(SECRET);
     let check = |said: &str| {
         assert!(!said.contains(['\n', '\r']), "{said:?}");
         assert!(!(hushed && said.to_ascii_lowercase().contains(SECRET)), "{said}");
     };
     match &result {
-        Ok(settings) => {
+        Ok((settings, report)) => {
             check_settings(settings);
             settings.notes.iter().for_each(|note| check(&note.text));
             if hushed {
                 check(&format!("{settings:?}"));
             }
-            check_report(&flags, variables, dir, hushed);
+            // `soundpost check` says of every configuration that loads what it comes to, and no secret.
+            for said in [report.text(), report.json()] {
+                assert!(!(hushed && said.to_ascii_lowercase().contains(SECRET)), "{said}");
+            }
         }
         Err(error) => check(&error.to_string()),
     }
     Outcome::of(&result)
-}
-
-/// `soundpost check` says of every configuration that loads what it comes to, and no secret.
-fn check_report(
-    flags: &Flags,
-    variables: impl IntoIterator<Item = (String, String)>,
-    dir: &Path,
-    hushed: bool,
-) {
-    let report = Report::load(flags, variables, dir);
-    assert!(report.is_ok(), "{report:?}");
-    let Ok((_, report)) = report else { return };
-    for said in [report.text(), report.json()] {
-        assert!(!(hushed && said.to_ascii_lowercase().contains(SECRET)), "{said}");
-    }
 }
 
 fn check_settings(settings: &Settings) {
@@ -112,18 +121,27 @@ fn check_settings(settings: &Settings) {
     }
     let is_local = server.listen.iter().all(|listen| listen.address.ip().is_loopback());
     assert!(is_local || !settings.development_app, "{settings:?}");
+    if let Some(redis) = &settings.redis {
+        // Names at Redis: braces say on a cluster what belongs together.
+        let is_forbidden = |c: char| c.is_whitespace() || c.is_control() || "{}".contains(c);
+        for name in [&redis.prefix, &redis.channel] {
+            assert!(!name.is_empty() && !name.contains(is_forbidden), "{settings:?}");
+        }
+        let is_cluster = matches!(redis.servers, RedisServers::Cluster(_));
+        assert!(redis.database == 0 || !is_cluster, "{settings:?}");
+    }
     assert!(
         server.path.is_empty() || (server.path.starts_with('/') && !server.path.ends_with('/')),
         "{settings:?}"
     );
 }
 
-/// Whether [`SECRET`] stands only where a secret does: behind the first `=` of a line whose key ends with `secret`, on
-/// lines that no text of several lines takes in, and where no other variable asks for it.
+/// Whether [`SECRET`] stands only where a secret does: behind the first `=` of a line whose key ends with `secret` or
+/// `password`, on lines that no text of several lines takes in, and where no other variable asks for it.
 fn is_hushed(text: &str) -> bool {
     let text = text.to_ascii_lowercase();
     let may_span_lines = text.contains(['\\', '\r']) || text.contains("\"\"\"") || text.contains("'''");
-    if may_span_lines || text.contains("secret}") {
+    if may_span_lines || text.contains("secret}") || text.contains("password}") {
         return !text.contains(SECRET);
     }
     let mut quotes = 0;
@@ -135,6 +153,6 @@ fn is_hushed(text: &str) -> bool {
         }
         let Some((key, _)) = line.split_once('=') else { return false };
         let key = key.trim().trim_matches(['"', '\'']);
-        !open && key.ends_with("secret") && !key.contains(SECRET)
+        !open && (key.ends_with("secret") || key.ends_with("password")) && !key.contains(SECRET)
     })
 }
