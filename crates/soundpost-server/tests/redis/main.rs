@@ -12,6 +12,9 @@ mod ends;
 mod events;
 mod membership;
 mod outage;
+#[path = "../support/redis/mod.rs"]
+mod processes;
+mod servers;
 mod store;
 #[path = "../sockets/support/mod.rs"]
 #[allow(dead_code, unused_imports, reason = "shared with the tests of a single node")]
@@ -19,27 +22,12 @@ mod support;
 
 use serde_json::Value;
 use soundpost_protocol::app::App;
-use soundpost_server::config::{OnOutage, RedisAddress, RedisServers, RedisSettings};
+use soundpost_server::config::{OnOutage, RedisServers, RedisSettings};
 
 use self::{
     store::Store,
     support::{Client, TestServer, app, eventually},
 };
-
-/// The settings of a node at this Redis.
-fn redis(store: &Store) -> RedisSettings {
-    RedisSettings {
-        servers: RedisServers::Standalone(RedisAddress::Tcp("127.0.0.1".to_owned(), store.port)),
-        username: None,
-        password: None,
-        database: 0,
-        tls: None,
-        prefix: "soundpost".to_owned(),
-        channel: "reverb".to_owned(),
-        local_first: false,
-        on_outage: OnOutage::Refuse,
-    }
-}
 
 /// A node whose app and Redis settings are changed as the test needs it, and which has reached its Redis.
 fn node_with(
@@ -49,16 +37,20 @@ fn node_with(
 ) -> TestServer {
     let mut app = app("one");
     change_app(&mut app);
-    let mut settings = redis(store);
+    let mut settings = processes::settings(RedisServers::Standalone(store.server.address()));
     change(&mut settings);
-    let server = TestServer::start_with(vec![app], |all| {
-        all.redis = Some(settings);
-        all.server.drain = std::time::Duration::ZERO;
-    });
+    let server = start(app, settings);
     if store.is_running() {
         await_connected(&server);
     }
     server
+}
+
+fn start(app: App, settings: RedisSettings) -> TestServer {
+    TestServer::start_with(vec![app], |all| {
+        all.redis = Some(settings);
+        all.server.drain = std::time::Duration::ZERO;
+    })
 }
 
 /// A node as it is by default.

@@ -73,7 +73,7 @@ fn a_redis_that_hangs_costs_a_publisher_a_second_at_most() {
     let one = node(&store);
     let mut client = one.connect();
     client.subscribe("orders");
-    store.signal("STOP");
+    store.server.pause();
     let began = Instant::now();
     let reply = one.api().post("/events", EVENT);
     let took = began.elapsed();
@@ -85,7 +85,7 @@ fn a_redis_that_hangs_costs_a_publisher_a_second_at_most() {
     assert_eq!(one.api().post("/events", EVENT).status, 503);
     assert!(began.elapsed() < Duration::from_millis(200), "known to be away: refused at once");
     assert_eq!(one.metric("soundpost_redis_publishes_total{result=\"unconfirmed\"}"), 1);
-    store.signal("CONT");
+    store.server.resume();
     await_connected(&one);
     one.api().trigger("orders", "n", "2");
     let mut heard = client.event();
@@ -105,13 +105,13 @@ fn where_the_settings_say_so_a_node_delivers_alone_while_redis_is_away() {
     let (mut here, mut there) = (one.connect(), two.connect());
     here.subscribe("private-orders");
     there.subscribe("private-orders");
-    store.signal("STOP");
+    store.server.pause();
     let began = Instant::now();
     // Taken before anybody knows that Redis is away, and after.
     (0..3).for_each(|number| one.api().trigger("private-orders", "n", &number.to_string()));
     assert!(began.elapsed() < Duration::from_secs(2));
     (0..3).for_each(|number| expect_event(&mut here, "private-orders", "n", &number.to_string()));
-    store.signal("CONT");
+    store.server.resume();
     await_connected(&one);
     await_connected(&two);
     eventually("both nodes hear", || {

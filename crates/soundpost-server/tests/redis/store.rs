@@ -1,84 +1,50 @@
-//! A redis-server process of its own, and a way to look into it.
+//! A Redis of its own for each test, and a way to look into it, bytes and all.
 
 use std::{
     io::{BufRead, BufReader, Write},
-    net::{TcpListener, TcpStream},
-    path::PathBuf,
-    process::{Child, Command, Stdio},
-    sync::atomic::{AtomicU32, Ordering::Relaxed},
+    net::TcpStream,
 };
 
-use super::support::eventually;
+use super::processes::{Data, RedisServer};
 
-/// A Redis on a free port of 127.0.0.1. Dropping it ends it.
+/// A redis-server on a free port of 127.0.0.1. Dropping it ends it.
 pub(crate) struct Store {
-    pub(crate) port: u16,
-    folder: PathBuf,
-    process: Option<Child>,
+    pub(crate) server: RedisServer,
+    is_running: bool,
 }
 
 impl Store {
     /// A running one.
     pub(crate) fn start() -> Self {
-        let mut store = Self::reserve();
-        store.run();
-        store
+        Self { server: RedisServer::start(&[]), is_running: true }
     }
 
     /// A place where none runs yet.
     pub(crate) fn reserve() -> Self {
-        static STORES: AtomicU32 = AtomicU32::new(0);
-        let port = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
-        let number = STORES.fetch_add(1, Relaxed);
-        let folder = std::env::temp_dir().join(format!("soundpost-redis-{}-{number}", std::process::id()));
-        std::fs::create_dir_all(&folder).unwrap();
-        Self { port, folder, process: None }
+        let mut store = Self::start();
+        store.kill();
+        store
     }
 
     /// Starts the process, empty.
     pub(crate) fn run(&mut self) {
-        let process = Command::new("redis-server")
-            .args([
-                "--port",
-                &self.port.to_string(),
-                "--bind",
-                "127.0.0.1",
-                "--save",
-                "",
-                "--appendonly",
-                "no",
-            ])
-            .arg("--dir")
-            .arg(&self.folder)
-            .stdout(Stdio::null())
-            .spawn()
-            .expect("redis-server is installed: see `cargo xtask test`");
-        self.process = Some(process);
-        eventually("redis answers", || TcpStream::connect(("127.0.0.1", self.port)).is_ok());
+        self.server.start_again(Data::Lost);
+        self.is_running = true;
     }
 
     pub(crate) const fn is_running(&self) -> bool {
-        self.process.is_some()
+        self.is_running
     }
 
     /// Kills the process; what it knew is gone.
     pub(crate) fn kill(&mut self) {
-        if let Some(mut process) = self.process.take() {
-            process.kill().unwrap();
-            process.wait().unwrap();
-        }
-    }
-
-    /// Sends it a signal, such as `STOP` and `CONT`.
-    pub(crate) fn signal(&self, name: &str) {
-        let process = self.process.as_ref().unwrap().id().to_string();
-        let status = Command::new("kill").args([&format!("-{name}"), &process]).status().unwrap();
-        assert!(status.success());
+        self.server.kill();
+        self.is_running = false;
     }
 
     /// A command and its reply: the texts in it, one after the other, numbers as texts.
     pub(crate) fn ask(&self, words: &[&[u8]]) -> Vec<Vec<u8>> {
-        let mut stream = TcpStream::connect(("127.0.0.1", self.port)).unwrap();
+        let mut stream = TcpStream::connect(("127.0.0.1", self.server.port)).unwrap();
         let mut command = format!("*{}\r\n", words.len()).into_bytes();
         for word in words {
             command.extend_from_slice(format!("${}\r\n", word.len()).as_bytes());
@@ -130,12 +96,5 @@ fn read(input: &mut impl BufRead, texts: &mut Vec<Vec<u8>>) {
         "*" => (0..rest.parse::<usize>().unwrap()).for_each(|_| read(input, texts)),
         "-" => panic!("redis refuses: {rest}"),
         _ => texts.push(rest.as_bytes().to_vec()),
-    }
-}
-
-impl Drop for Store {
-    fn drop(&mut self) {
-        self.kill();
-        drop(std::fs::remove_dir_all(&self.folder));
     }
 }

@@ -1,10 +1,14 @@
 //! The master that sentinels name.
 
-use soundpost_server::config::{RedisPassword, RedisServers};
+use soundpost_server::{
+    adapter::redis::wire::topology::moved,
+    config::{RedisPassword, RedisServers},
+};
+use tokio::time::timeout;
 
 use super::{
     block_on, connect,
-    redis::{Sentinel, free_port, local, settings},
+    redis::{DEADLINE, Sentinel, free_port, local, settings},
     refusal, try_out,
 };
 
@@ -19,7 +23,9 @@ fn the_master_is_found_before_and_after_a_failover() {
         assert_eq!(masters[0].address, three.servers[at].address().to_string());
         masters.clear();
         if at == 0 {
+            let before = three.servers[0].address().to_string();
             three.fail_over();
+            block_on(async { timeout(DEADLINE, moved(&settings, &before)).await }).unwrap();
         }
     }
     block_on(async { try_out(&mut connect(&settings).await.unwrap()).await });

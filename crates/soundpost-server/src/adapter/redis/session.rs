@@ -64,6 +64,9 @@ pub(super) enum Lost {
     /// An answer to nothing, or not of the kind that was to come.
     #[error("an answer that was not asked for")]
     Unexpected,
+    /// Another server is the master now.
+    #[error("the sentinels name another master")]
+    Moved,
     /// See [`REPLY_TIMEOUT`].
     #[error("no answer for 1 s")]
     Late,

@@ -14,7 +14,13 @@ use tokio::{
 };
 use tracing::{info, warn};
 
-use super::{Redis, Shared, lives::Node, session::TICK, setup};
+use super::{
+    Redis, Shared,
+    lives::Node,
+    session::{Lost, TICK},
+    setup,
+    wire::topology::moved,
+};
 use crate::seldom::Seldom;
 
 /// A server is reached within this time, with all that must be said to it first, or tried again.
@@ -73,9 +79,13 @@ async fn run(shared: &Shared) {
         match begun {
             None => return,
             Some(Ok(Ok(mut session))) => {
-                away.is_over(&session.addresses());
+                let servers = session.addresses();
+                away.is_over(&servers);
                 wait = WAIT_MIN;
-                let lost = session.run().await;
+                let lost = tokio::select! {
+                    lost = session.run() => lost,
+                    () = moved(&shared.settings, &servers) => Err(Lost::Moved),
+                };
                 session.end();
                 let Err(lost) = lost else { return };
                 warn!(why = %lost, "redis is away");

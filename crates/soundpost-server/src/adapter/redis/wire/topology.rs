@@ -2,7 +2,10 @@
 
 use std::{future::Future, ops::RangeInclusive, sync::Arc, time::Duration};
 
-use tokio::{task::JoinSet, time::timeout};
+use tokio::{
+    task::JoinSet,
+    time::{sleep, timeout},
+};
 
 use super::{
     dial::{ANSWER_TIMEOUT, Dialler, within},
@@ -20,6 +23,9 @@ pub const STANDALONE_TIMEOUT: Duration = Duration::from_secs(2);
 pub const DISCOVERY_TIMEOUT: Duration = Duration::from_secs(3);
 /// One that is asked, a sentinel or a node of the cluster, has so long to answer; then the next one is.
 pub const ASKED_TIMEOUT: Duration = Duration::from_millis(500);
+
+/// How often the sentinels are asked whether the master is still the same.
+const LOOK: Duration = Duration::from_secs(1);
 
 /// A server to work with.
 #[derive(Debug)]
@@ -53,6 +59,37 @@ pub async fn connect(settings: &RedisSettings) -> Result<Vec<Master>, ConnectErr
         }
         RedisServers::Cluster(nodes) => discovered(by_nodes(&dialler, nodes)).await,
     }
+}
+
+/// Comes back once a sentinel names another master than this one, which takes itself for one, too; never where no
+/// sentinels are asked. The old one may go on as a master for a quarter of a minute until it is told, and what it is
+/// given meanwhile is lost.
+///
+/// Cancel safe.
+pub async fn moved(settings: &RedisSettings, address: &str) {
+    let RedisServers::Sentinel { master, sentinels, .. } = &settings.servers else {
+        return std::future::pending().await;
+    };
+    let dialler = Dialler::new(settings.clone());
+    loop {
+        sleep(LOOK).await;
+        if let Some(named) = named_by_any(&dialler, master, sentinels).await
+            && named.to_string() != address
+            && single(&dialler, &named).await.is_ok()
+        {
+            return;
+        }
+    }
+}
+
+/// What the first sentinel that answers takes for the master: whoever connects now would begin there.
+async fn named_by_any(dialler: &Dialler, name: &str, sentinels: &[RedisAddress]) -> Option<RedisAddress> {
+    for sentinel in sentinels {
+        if let Ok(Ok(address)) = timeout(ASKED_TIMEOUT, ask_sentinel(dialler, name, sentinel)).await {
+            return Some(address);
+        }
+    }
+    None
 }
 
 async fn discovered<T>(found: impl Future<Output = Result<T, ConnectError>>) -> Result<T, ConnectError> {
