@@ -7,13 +7,17 @@ use std::{
 
 use soundpost_protocol::{
     app::{App, AppId, AppKey, AppSecret, ClientEvents},
+    channel::ChannelName,
+    cluster::channel::ENTER_TIMEOUT,
     presence::NodeId,
+    socket_id::SocketId,
     websocket::{Decoder, Message, Opcode, Role, client_frame},
 };
 
 use super::*;
 use crate::{
-    apps::{Apps, Quota},
+    adapter::{Cluster, Hearing},
+    apps::{Apps, ChannelKey, Quota},
     delivery::{Delivery, Queued, Reach},
     drain,
     faults::FAULT,
@@ -27,11 +31,15 @@ struct Stage {
 
 impl Stage {
     fn new() -> Self {
+        Self::reaching(Reach::Local(NodeId(1)), ClientEvents::All)
+    }
+
+    fn reaching(reach: Reach, client_events: ClientEvents) -> Self {
         let mut app =
             App::new(AppId::parse("app").unwrap(), AppKey::parse("key").unwrap(), AppSecret::new("secret"));
-        app.client_events = ClientEvents::All;
+        app.client_events = client_events;
         app.client_events_on_public = true;
-        let delivery = Arc::new(Delivery::new(1, Reach::Local(NodeId(1))));
+        let delivery = Arc::new(Delivery::new(1, reach));
         let queued = Queued::new(1, 1 << 20, 1 << 30);
         let node = Arc::new(Node::new(Apps::new(vec![app], 1), delivery, queued, Quota::new(None)));
         let worker = Worker::start(WorkerId(0), Arc::clone(&node)).unwrap();
@@ -59,9 +67,12 @@ impl Stage {
             stream.read_exact(&mut byte).unwrap();
             head.push(byte[0]);
         }
-        let mut guest = Guest { stream, decoder: Decoder::new(Role::Client), bytes: Vec::new() };
-        assert!(guest.hear().contains("connection_established"));
-        guest
+        let socket_id = SocketId { left: 0, right: 0 };
+        let mut guest = Guest { stream, decoder: Decoder::new(Role::Client), bytes: Vec::new(), socket_id };
+        let established = guest.hear();
+        assert!(established.contains("connection_established"));
+        let socket_id = established.split('"').find_map(|text| SocketId::parse(text.trim_end_matches('\\')));
+        Guest { socket_id: socket_id.unwrap(), ..guest }
     }
 }
 
@@ -69,6 +80,7 @@ struct Guest {
     stream: Client,
     decoder: Decoder,
     bytes: Vec<u8>,
+    socket_id: SocketId,
 }
 
 impl Guest {
@@ -117,10 +129,7 @@ fn a_panic_ends_the_connection_it_happened_in_and_frees_its_places() {
     assert!(neighbour.hear().contains("pusher:pong"));
     let app = stage.node.apps.table().all()[0].clone();
     assert_eq!(app.quota.open(), 1);
-    let key = crate::apps::ChannelKey {
-        app: app.index,
-        name: soundpost_protocol::channel::ChannelName::parse("news", &app.app.limits).unwrap(),
-    };
+    let key = ChannelKey { app: app.index, name: ChannelName::parse("news", &app.app.limits).unwrap() };
     assert_eq!(stage.node.delivery.directory.counts(&key).unwrap().subscriptions, 1);
 }
 
@@ -136,6 +145,37 @@ fn a_panic_in_an_item_of_the_inbox_costs_that_item_alone() {
         sender.say(&format!(r#"{{"event":"{event}","channel":"news","data":1}}"#));
     }
     assert_eq!(receiver.hear(), r#"{"event":"client-after","channel":"news","data":1}"#);
+}
+
+#[test]
+fn who_waits_for_the_cluster_is_no_subscriber_and_hears_when_it_is_not_let_in() {
+    let cluster = Arc::new(Cluster::new(NodeId(1)));
+    cluster.enter();
+    let stage = Stage::reaching(Reach::Cluster(cluster), ClientEvents::Members);
+    let delivery = &stage.node.delivery;
+    let mut guest = stage.connect();
+    for _ in 0..2 {
+        guest.say(r#"{"event":"pusher:subscribe","data":{"channel":"news"}}"#);
+    }
+    guest.say(r#"{"event":"client-hello","channel":"news","data":1}"#);
+    assert!(guest.hear().contains("4009"), "nothing is answered before the cluster is");
+    std::thread::sleep(ENTER_TIMEOUT);
+    delivery.tick();
+    for _ in 0..2 {
+        assert!(guest.hear().contains("subscription_error"));
+        assert!(guest.hear().contains("4100"));
+    }
+    guest.say(r#"{"event":"pusher:subscribe","data":{"channel":"news"}}"#);
+    delivery.lost();
+    let app = stage.node.apps.table().all()[0].clone();
+    let name = ChannelName::parse("news", &app.app.limits).unwrap();
+    let key = ChannelKey { app: app.index, name };
+    while delivery.directory.counts(&key).is_none() {
+        delivery.lost();
+    }
+    assert!(guest.hear().contains("subscription_succeeded"), "while the store is away everybody is let in");
+    delivery.relay_failed(guest.socket_id, &key);
+    assert!(guest.hear().contains("4301"));
 }
 
 #[test]

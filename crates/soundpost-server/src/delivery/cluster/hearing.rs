@@ -82,19 +82,19 @@ impl Delivery {
 impl Hearing for Delivery {
     fn event(&self, key: &Arc<ChannelKey>, event: HeardEvent) {
         let HeardEvent { frame, exclude, keep } = event;
-        self.on_channel(key, now(), |turn| {
-            let channel = Arc::clone(&turn.channel.key);
-            self.put_all(turn.channel, &frame, Urgency::Leave, turn.wakes, || Item::Event {
-                channel: Arc::clone(&channel),
-                frame: frame.clone(),
-                exclude,
-            });
-            if let (Some(data_bytes), Some(clustered)) = (keep, turn.clustered()) {
-                clustered.machine.heard_kept_event();
-                let now = now();
-                clustered.cache.iter().for_each(|cache| cache.keep(&channel.name, &frame, data_bytes, now));
-            }
+        let mut wakes = self.wakes();
+        let mut shard = self.directory.lock(key);
+        let Some(channel) = shard.get_mut(key) else { return };
+        // Not refused for want of room: the adapter asks for that before it reads on.
+        self.put_all(channel, &frame, Urgency::Leave, &mut wakes, || Item::Event {
+            channel: Arc::clone(&channel.key),
+            frame: frame.clone(),
+            exclude,
         });
+        if let (Some(data_bytes), Some(clustered)) = (keep, channel.cluster.as_deref_mut()) {
+            clustered.machine.heard_kept_event();
+            clustered.cache.iter().for_each(|cache| cache.keep(&key.name, &frame, data_bytes, now()));
+        }
     }
 
     fn notice(&self, subject: &Subject, life: NodeId, sequence: u64, notice: Notice) {
