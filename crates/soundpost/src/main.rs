@@ -23,7 +23,7 @@ use clap::Parser;
 use soundpost_server::{
     config::{Files, Invocation, LogSettings, NoteLevel, Report, Settings},
     reload::Reload,
-    tls::Certificates,
+    tls::{Certificates, TlsClient},
 };
 use tokio::sync::Notify;
 
@@ -58,6 +58,9 @@ fn run(arguments: &Arguments) -> Result<ExitCode, Box<dyn std::error::Error>> {
             logs::check(&settings.log)?;
             let certificates = Certificates::load(settings.server.tls.clone())?;
             report.warn(certificates.warnings(SystemTime::now()));
+            if let Some(tls) = settings.redis.as_ref().and_then(|redis| redis.tls.as_ref()) {
+                drop(TlsClient::load("redis.tls", tls.ca.as_deref(), tls.client.as_ref())?);
+            }
             let is_good = check::print(&settings, &report, check)?;
             return Ok(if is_good { ExitCode::SUCCESS } else { ExitCode::FAILURE });
         }

@@ -36,6 +36,11 @@ fn what_stops_the_start_stops_the_check() {
     for (env, expected) in [
         ("REVERB_SERVER_PORT=x\n", "soundpost: server.port (REVERB_SERVER_PORT in .env) is \"x\"; expected"),
         ("SOUNDPOST_LOG=a=b=c\n", "soundpost: SOUNDPOST_LOG: "),
+        // That the start would say again and again, while it looks for Redis.
+        (
+            "SOUNDPOST_REDIS__ENABLED=true\nSOUNDPOST_REDIS__URL=rediss://h\nSOUNDPOST_REDIS__TLS__CA=none.pem\n",
+            "soundpost: redis.tls.ca: cannot read none.pem: ",
+        ),
     ] {
         let dir = Dir::new(&[(".env", env)]);
         let ended = soundpost(&dir, &["check"], "");
