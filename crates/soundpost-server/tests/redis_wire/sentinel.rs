@@ -1,5 +1,7 @@
 //! The master that sentinels name.
 
+use std::net::TcpListener;
+
 use soundpost_server::{
     adapter::redis::wire::topology::moved,
     config::{RedisPassword, RedisServers},
@@ -15,8 +17,10 @@ use super::{
 #[test]
 fn the_master_is_found_before_and_after_a_failover() {
     let three = Sentinel::start("");
-    // The first one is down.
-    let settings = settings(three.settings(&[local(free_port())]));
+    // The first one is down, and the second one does not answer.
+    let silent = TcpListener::bind("127.0.0.1:0").unwrap();
+    let others = [local(free_port()), local(silent.local_addr().unwrap().port())];
+    let settings = settings(three.settings(&others));
     for at in [0, 1] {
         let mut masters = block_on(connect(&settings)).unwrap();
         assert_eq!(masters[0].run_id, three.servers[at].info("run_id"));

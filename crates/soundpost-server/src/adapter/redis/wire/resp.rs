@@ -174,8 +174,8 @@ impl Decoder {
     }
 
     fn step(&mut self, buffer: &mut BytesMut) -> Result<Step, RespError> {
-        if self.bulk.is_some() {
-            return self.text(buffer);
+        if let Some(bulk) = self.bulk.take() {
+            return self.go_on(bulk, buffer);
         }
         let Some((kind, bytes)) = self.line(buffer)? else { return Ok(Step::Wait) };
         self.take(size_of::<Reply>())?;
@@ -190,7 +190,7 @@ impl Decoder {
         let number = number(buffer.get(1..=bytes).unwrap_or_default())?;
         buffer.advance(1 + bytes + ending);
         match kind {
-            b'$' => self.begin_text(number),
+            b'$' => self.begin_text(buffer, number),
             b'*' => self.begin_array(number),
             _ => Ok(Step::Whole(Reply::Integer(number))),
         }
@@ -215,7 +215,7 @@ impl Decoder {
         if is_ended { Ok(Some((kind, end - 2))) } else { Err(RespError::Ending) }
     }
 
-    fn begin_text(&mut self, announced: i64) -> Result<Step, RespError> {
+    fn begin_text(&mut self, buffer: &mut BytesMut, announced: i64) -> Result<Step, RespError> {
         if announced == -1 {
             return Ok(Step::Whole(Reply::Nil));
         }
@@ -225,8 +225,8 @@ impl Decoder {
             return Err(too_long);
         }
         self.take(bytes)?;
-        self.bulk = Some(Bulk { bytes, gathered: Vec::new() });
-        Ok(Step::Begun)
+        let bulk = Bulk { bytes, gathered: Vec::new() };
+        self.go_on(bulk, buffer)
     }
 
     fn begin_array(&mut self, announced: i64) -> Result<Step, RespError> {
@@ -248,18 +248,17 @@ impl Decoder {
         Ok(Step::Begun)
     }
 
-    /// Goes on with the text.
-    fn text(&mut self, buffer: &mut BytesMut) -> Result<Step, RespError> {
-        let Some(mut bulk) = self.bulk.take() else { return Ok(Step::Begun) };
-        let whole = if bulk.gathered.is_empty() && buffer.len() >= bulk.bytes + 2 {
-            Some(cut(buffer, bulk.bytes))
+    /// Goes on with a text.
+    fn go_on(&mut self, mut bulk: Bulk, buffer: &mut BytesMut) -> Result<Step, RespError> {
+        let text = if bulk.gathered.is_empty() && buffer.len() >= bulk.bytes + 2 {
+            cut(buffer, bulk.bytes)
         } else {
             bulk.gather(buffer);
-            bulk.is_whole(buffer).then(|| Bytes::from(std::mem::take(&mut bulk.gathered)))
-        };
-        let Some(text) = whole else {
-            self.bulk = Some(bulk);
-            return Ok(Step::Wait);
+            if !bulk.is_whole(buffer) {
+                self.bulk = Some(bulk);
+                return Ok(Step::Wait);
+            }
+            Bytes::from(bulk.gathered)
         };
         if !buffer.starts_with(b"\r\n") {
             return Err(RespError::Ending);
@@ -315,8 +314,18 @@ fn cut(buffer: &mut BytesMut, bytes: usize) -> Bytes {
 }
 
 fn number(line: &[u8]) -> Result<i64, RespError> {
-    let text = std::str::from_utf8(line).map_err(|_| RespError::Number)?;
-    text.parse().map_err(|_| RespError::Number)
+    let (is_negative, digits) = match line {
+        [b'-', digits @ ..] => (true, digits),
+        [b'+', digits @ ..] => (false, digits),
+        digits => (false, digits),
+    };
+    // Downwards, for there is one number more below zero.
+    let negated = digits.iter().try_fold(0_i64, |value, digit| {
+        let digit = digit.is_ascii_digit().then(|| i64::from(digit - b'0'))?;
+        value.checked_mul(10)?.checked_sub(digit)
+    });
+    let number = negated.and_then(|value| if is_negative { Some(value) } else { value.checked_neg() });
+    number.filter(|_| !digits.is_empty()).ok_or(RespError::Number)
 }
 
 /// Puts a command behind what is in `out`: an array of texts, the first of which is its name.
