@@ -19,7 +19,8 @@ use crate::{
     node::Node,
 };
 
-/// The counts of each channel, in the order of `keys`; `None` for one that is not occupied.
+/// The counts of each channel, in the order of `keys`; `None` for one that is not occupied. Of the channels that this node
+/// hears everything about, nothing is read.
 pub(super) async fn counts(
     node: &Node,
     keys: &[Arc<ChannelKey>],
@@ -27,7 +28,19 @@ pub(super) async fn counts(
     let directory = &node.delivery.directory;
     match &*node.adapter {
         Adapter::Local(_) => Ok(keys.iter().map(|key| directory.counts(key)).collect()),
-        Adapter::Redis(redis) => redis.counts(keys).await,
+        Adapter::Redis(redis) => {
+            let known: Vec<_> = keys.iter().map(|key| directory.cluster_counts(key)).collect();
+            let asked = keys.iter().zip(&known).filter(|(_, known)| known.is_none());
+            let asked: Vec<_> = asked.map(|(key, _)| Arc::clone(key)).collect();
+            let mut answers = match asked.as_slice() {
+                [] => Vec::new(),
+                asked => redis.counts(asked).await?,
+            }
+            .into_iter();
+            let occupied = |counts: &ChannelCounts| counts.subscriptions > 0;
+            let found = |known: Option<ChannelCounts>| known.or_else(|| answers.next().flatten());
+            Ok(known.into_iter().map(found).map(|counts| counts.filter(occupied)).collect())
+        }
     }
 }
 
@@ -47,7 +60,10 @@ pub(super) async fn channels(
 pub(super) async fn users(node: &Node, key: &ChannelKey) -> Result<Vec<UserId>, Refused> {
     match &*node.adapter {
         Adapter::Local(_) => Ok(node.delivery.directory.users(key)),
-        Adapter::Redis(redis) => redis.users(key).await,
+        Adapter::Redis(redis) => match node.delivery.directory.cluster_users(key) {
+            Some(users) => Ok(users),
+            None => redis.users(key).await,
+        },
     }
 }
 

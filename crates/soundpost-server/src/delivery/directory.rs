@@ -213,6 +213,20 @@ impl Directory {
         shard.channels.get(key)?.cluster.as_ref()?.counts()
     }
 
+    /// The users of a presence channel over all nodes, in order, if this node knows them for certain without asking.
+    pub fn cluster_users(&self, key: &ChannelKey) -> Option<Vec<UserId>> {
+        let roster = {
+            let shard = self.lock(key);
+            let channel = shard.channels.get(key)?;
+            // They are known when the counts are.
+            channel.cluster.as_ref()?.counts()?;
+            channel.presence.as_ref()?.roster.clone()
+        };
+        let mut users: Vec<_> = roster.members().map(|member| member.user_id.clone()).collect();
+        users.sort_unstable_by(|a, b| a.as_str().cmp(b.as_str()));
+        Some(users)
+    }
+
     /// The counts of one channel on this node, if it is occupied.
     pub fn counts(&self, key: &ChannelKey) -> Option<ChannelCounts> {
         self.lock(key).channels.get(key).filter(|channel| channel.is_occupied()).map(Channel::counts)

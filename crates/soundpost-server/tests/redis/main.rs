@@ -8,6 +8,7 @@
     reason = "helpers of tests fail like tests"
 )]
 
+mod doors;
 mod ends;
 mod events;
 mod membership;
