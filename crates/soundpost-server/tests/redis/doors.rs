@@ -6,6 +6,7 @@ use std::{
 };
 
 use serde_json::{Value, json};
+use soundpost_server::adapter::redis::wire::server::ACL_RULES;
 
 use super::{
     support::{Http, Reply},
@@ -186,4 +187,46 @@ fn a_node_is_starting_until_it_knows_whether_redis_is_there() {
     assert_eq!(one.http().get("/up").status, 200);
     drop(silent);
     eventually("it knows", || ready(&one) == both(200, "degraded: redis"));
+}
+
+/// The line for `ACL SETUSER` in the documentation, with a password.
+fn acl_line() -> String {
+    let page = include_str!("../../../../docs/scaling.md");
+    let line = page.lines().find(|line| line.starts_with("ACL SETUSER soundpost ")).unwrap();
+    let rules: Vec<_> = ACL_RULES.split_whitespace().collect();
+    assert!(line.ends_with(&rules.join(" ")), "the page names what is asked for: {ACL_RULES}");
+    line.replace("PASSWORD", "secret")
+}
+
+#[test]
+fn the_rights_that_the_documentation_names_are_enough() {
+    let store = Store::start();
+    assert_eq!(store.say(&acl_line()), ["OK"]);
+    let node = |name: &str| {
+        node_with(
+            &store,
+            |_| {},
+            |redis| {
+                redis.username = Some(name.to_owned());
+                redis.password = Some(RedisPassword::new("secret"));
+            },
+        )
+    };
+    let (one, two, idle) = (node("soundpost"), node("soundpost"), node("soundpost"));
+    let people = people(&one, &two);
+    idle.api().trigger("cache-prices", "e", "1");
+    let asked = [("info", "cache,subscription_count")];
+    assert_eq!(idle.api().ask("/channels/cache-prices", &asked)["cache"]["data"], "1");
+    assert_eq!(idle.api().ask("/channels", &[]), json!({"channels": {"orders": {}, ROOM: {}}}));
+    let users = json!({"users": [{"id": "ben"}, {"id": "zoe"}]});
+    assert_eq!(idle.api().ask(&format!("/channels/{ROOM}/users"), &[]), users);
+    assert_eq!(idle.api().post("/users/nobody/terminate_connections", "{}").status, 200);
+    drop(people);
+    one.await_open(0);
+    two.await_open(0);
+    eventually("everybody has left", || idle.api().ask("/channels", &[]) == json!({"channels": {}}));
+    for node in [&one, &two, &idle] {
+        assert_eq!(node.metric("soundpost_redis_errors_total"), 0);
+        assert_eq!(node.metric("soundpost_redis_reconnects_total"), 0);
+    }
 }

@@ -23,7 +23,7 @@ mod support;
 
 use serde_json::Value;
 use soundpost_protocol::app::App;
-use soundpost_server::config::{OnOutage, RedisServers, RedisSettings};
+use soundpost_server::config::{OnOutage, RedisAddress, RedisPassword, RedisServers, RedisSettings};
 
 use self::{
     store::Store,
