@@ -1,6 +1,10 @@
 //! That what is watched exists: every metric and label of the rules, the dashboard and the operating guide.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    os::unix::net::UnixStream,
+    process::{Command, Stdio},
+};
 
 use serde_json::{Value, json};
 use soundpost_client::{Client, Publisher};
@@ -14,7 +18,7 @@ use yaml_rust2::YamlLoader;
 use crate::{
     promql::{Names, names},
     server::{Server, app, block_on, channel, client, fetch, options},
-    tools::{Folder, certificate, text, until},
+    tools::{Folder, Running, certificate, text, until},
 };
 
 /// Labels that Prometheus gives to whatever it scrapes.
@@ -108,10 +112,28 @@ fn scrape_with_tls() -> String {
     fetch(server.admin, "/metrics")
 }
 
+/// The same from a server that is one of several.
+fn scrape_with_redis() -> String {
+    let folder = Folder::new();
+    let socket = folder.path("redis.sock");
+    let mut redis = Command::new("redis-server");
+    redis.args(["--port", "0", "--save", "", "--appendonly", "no", "--unixsocket"]).arg(&socket);
+    let _redis = Running::start(redis.stdout(Stdio::null()).current_dir(folder.path("")));
+    until("redis to listen", || UnixStream::connect(&socket).is_ok());
+    let lines = format!("[redis]\nenabled = true\nurl = \"unix://{}\"", socket.display());
+    let server = Server::start(&lines, "", |_| {});
+    until("the server to reach it", || {
+        fetch(server.admin, "/metrics").contains("\nsoundpost_redis_connected 1\n")
+    });
+    fetch(server.admin, "/metrics")
+}
+
 fn all_samples() -> BTreeMap<String, BTreeSet<String>> {
     let mut all = samples(&scrape());
-    for (name, labels) in samples(&scrape_with_tls()) {
-        all.entry(name).or_default().extend(labels);
+    for scrape in [scrape_with_tls(), scrape_with_redis()] {
+        for (name, labels) in samples(&scrape) {
+            all.entry(name).or_default().extend(labels);
+        }
     }
     all
 }
