@@ -40,8 +40,22 @@ fn the_pod_serves_its_app_and_has_time_to_drain() {
     let documents = yaml("kubernetes/soundpost.yaml");
     let settings = settings(&documents);
     let spec = &of_kind(&documents, "Deployment")["spec"];
-    // A version without a cluster: see the comment in the file.
-    assert_eq!(spec["replicas"].as_i64(), Some(1));
+    // Several only where they are one server.
+    let redis = settings.redis.as_ref().unwrap();
+    assert!(spec["replicas"].as_i64().unwrap() > 1 && redis.password.is_some());
+    assert!(!settings.server.ready_requires_redis);
+    let store = yaml("kubernetes/redis.yaml");
+    let service = of_kind(&store, "Service");
+    let address = format!(
+        "{}:{}",
+        service["metadata"]["name"].as_str().unwrap(),
+        service["spec"]["ports"][0]["port"].as_i64().unwrap()
+    );
+    assert_eq!(redis.servers.to_string(), address);
+    let pod = &of_kind(&store, "Deployment")["spec"]["template"];
+    assert_eq!(service["spec"]["selector"], pod["metadata"]["labels"]);
+    let key = &pod["spec"]["containers"][0]["env"][0]["valueFrom"]["secretKeyRef"]["key"];
+    assert!(of_kind(&documents, "Secret")["stringData"].as_hash().unwrap().contains_key(key));
     let pod = &spec["template"]["spec"];
     let container = &pod["containers"][0];
     assert_eq!(settings.apps.len(), 1);
