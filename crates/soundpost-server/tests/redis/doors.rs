@@ -120,11 +120,11 @@ fn without_redis_publishers_are_told_what_became_of_it_and_to_come_back() {
 fn an_event_that_may_have_been_delivered_is_not_to_be_repeated_unasked() {
     let store = Store::start();
     let one = node(&store);
-    store.signal("STOP");
+    store.server.pause();
     let began = Instant::now();
     let reply = one.api().post("/events", event().to_string());
     let took = began.elapsed();
-    store.signal("CONT");
+    store.server.resume();
     let text =
         "Redis did not answer in time; the event may have been delivered, try again if twice does no harm";
     assert_eq!(told(&reply), (503, text, None));

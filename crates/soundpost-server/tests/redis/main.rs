@@ -38,13 +38,18 @@ fn node_with(
 ) -> TestServer {
     let mut app = app("one");
     change_app(&mut app);
-    let mut settings = processes::settings(RedisServers::Standalone(store.server.address()));
+    let mut settings = redis(store);
     change(&mut settings);
     let server = start(app, settings);
     if store.is_running() {
         await_connected(&server);
     }
     server
+}
+
+/// The settings that lead to a store.
+fn redis(store: &Store) -> RedisSettings {
+    processes::settings(RedisServers::Standalone(store.server.address()))
 }
 
 fn start(app: App, settings: RedisSettings) -> TestServer {
