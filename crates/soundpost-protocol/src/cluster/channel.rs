@@ -79,11 +79,15 @@ pub enum Effect {
         count: u32,
         /// The channel was held before Redis was away: that it is occupied is no news.
         is_return: bool,
+        /// The other lives whose connections are shown: which of them are over is to be found out, too.
+        known: Vec<NodeId>,
     },
     /// Read all shares; [`ClusterChannel::answered`] with the ticket.
     Read {
         /// Names this request.
         ticket: u64,
+        /// As in [`Self::Replace`].
+        known: Vec<NodeId>,
     },
     /// The connection is on the channel from here on; it hears what comes after and nothing before.
     Enter {
@@ -140,6 +144,8 @@ pub struct Answer {
     pub before: Option<Vec<Entry>>,
     /// The share of a predecessor had been taken away by another node, which has owned what came of it.
     pub was_reaped: bool,
+    /// Of the known lives, those that have a tombstone: another life has taken their place, or they were found dead.
+    pub over: Vec<NodeId>,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

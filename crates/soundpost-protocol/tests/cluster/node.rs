@@ -150,14 +150,14 @@ impl Node {
             Effect::Change { sequence, follows, change } => {
                 self.asks.push(Ask::Send(Command::Change { life, sequence, follows, change }));
             }
-            Effect::Replace { sequence, predecessors, entries, count, .. } => {
+            Effect::Replace { sequence, predecessors, entries, count, known, .. } => {
                 self.reads_under_way += 1;
-                let command = Command::Replace { life, sequence, predecessors, entries, count };
+                let command = Command::Replace { life, sequence, predecessors, entries, count, known };
                 self.asks.push(Ask::Send(command));
             }
-            Effect::Read { ticket } => {
+            Effect::Read { ticket, known } => {
                 self.reads_under_way += 1;
-                self.asks.push(Ask::Send(Command::Read { life, ticket }));
+                self.asks.push(Ask::Send(Command::Read { life, ticket, known }));
             }
             Effect::Enter { socket_id, answers, roster } => {
                 let client = self.clients.get_mut(&socket_id).expect("only clients enter");
@@ -346,7 +346,7 @@ impl Node {
                     self.with(base, now, |channel, cx| channel.refused(sequence, is_over, cx));
                 }
             }
-            Reply::Shares { ticket, shares, before, was_reaped } => {
+            Reply::Shares { ticket, shares, before, was_reaped, over } => {
                 self.reads_under_way = self.reads_under_way.saturating_sub(1);
                 for (life, ..) in &shares {
                     if *life != self.life {
@@ -355,7 +355,7 @@ impl Node {
                 }
                 let shares = self.shares(shares, time);
                 self.note(|| format!("  reads {ticket} {shares:?} {was_reaped}"));
-                let answer = Answer { shares, before, was_reaped };
+                let answer = Answer { shares, before, was_reaped, over };
                 self.with(base, now, |channel, cx| channel.answered(ticket, answer, cx));
             }
             Reply::Reaped { ended, left } => {

@@ -38,10 +38,29 @@ impl Stored {
 pub(crate) enum Command {
     Renew(NodeId),
     CheckLease(NodeId),
-    Change { life: NodeId, sequence: u64, follows: u64, change: Change },
-    Replace { life: NodeId, sequence: u64, predecessors: Vec<NodeId>, entries: Vec<Entry>, count: u32 },
-    Read { life: NodeId, ticket: u64 },
-    Reap { by: NodeId, dead: NodeId },
+    Change {
+        life: NodeId,
+        sequence: u64,
+        follows: u64,
+        change: Change,
+    },
+    Replace {
+        life: NodeId,
+        sequence: u64,
+        predecessors: Vec<NodeId>,
+        entries: Vec<Entry>,
+        count: u32,
+        known: Vec<NodeId>,
+    },
+    Read {
+        life: NodeId,
+        ticket: u64,
+        known: Vec<NodeId>,
+    },
+    Reap {
+        by: NodeId,
+        dead: NodeId,
+    },
 }
 
 /// A share as it was read, and whether its life has a lease.
@@ -49,12 +68,33 @@ pub(crate) type ReadShare = (NodeId, u64, Vec<Entry>, u32, bool);
 
 #[derive(Clone, Debug)]
 pub(crate) enum Reply {
-    Renewed { sent_at: u64, lives: Vec<NodeId> },
-    Lease { life: NodeId, is_there: bool },
-    Done { sequence: u64 },
-    Refused { life: NodeId, sequence: u64, is_over: bool },
-    Shares { ticket: u64, shares: Vec<ReadShare>, before: Option<Vec<Entry>>, was_reaped: bool },
-    Reaped { ended: Vec<Entry>, left: Vec<ReadShare> },
+    Renewed {
+        sent_at: u64,
+        lives: Vec<NodeId>,
+    },
+    Lease {
+        life: NodeId,
+        is_there: bool,
+    },
+    Done {
+        sequence: u64,
+    },
+    Refused {
+        life: NodeId,
+        sequence: u64,
+        is_over: bool,
+    },
+    Shares {
+        ticket: u64,
+        shares: Vec<ReadShare>,
+        before: Option<Vec<Entry>>,
+        was_reaped: bool,
+        over: Vec<NodeId>,
+    },
+    Reaped {
+        ended: Vec<Entry>,
+        left: Vec<ReadShare>,
+    },
 }
 
 /// What comes on the topic, or a heartbeat on the control topic.
@@ -113,14 +153,19 @@ impl Redis {
             Command::Change { life, sequence, follows, change } => {
                 (life, self.change(now, life, sequence, follows, change, &mut published))
             }
-            Command::Replace { life, sequence, predecessors, entries, count } => {
+            Command::Replace { life, sequence, predecessors, entries, count, known } => {
+                let over = self.over(known);
                 let replaced = (sequence, count, entries);
-                (life, self.replace(now, life, &predecessors, replaced, &mut published))
+                let mut reply = self.replace(now, life, &predecessors, replaced, &mut published);
+                if let Reply::Shares { over: found, .. } = &mut reply {
+                    *found = over;
+                }
+                (life, reply)
             }
-            Command::Read { life, ticket } => {
+            Command::Read { life, ticket, known } => {
                 self.reads += 1;
-                let shares = self.all(life);
-                (life, Reply::Shares { ticket, shares, before: None, was_reaped: false })
+                let (shares, over) = (self.all(life), self.over(known));
+                (life, Reply::Shares { ticket, shares, before: None, was_reaped: false, over })
             }
             Command::Reap { by, dead } => (by, self.reap(now, by, dead, &mut published)),
         };
@@ -150,6 +195,11 @@ impl Redis {
             }
         }
         users
+    }
+
+    fn over(&self, mut known: Vec<NodeId>) -> Vec<NodeId> {
+        known.retain(|life| self.data.tombstones.contains_key(life));
+        known
     }
 
     /// All shares that are not empty, and the own one.
@@ -231,7 +281,7 @@ impl Redis {
         let predecessors = predecessors.to_vec();
         let entries = Some(entries).filter(|entries| entries.len() <= REPLACE_ENTRIES_MAX);
         published.push(Published::Notice(life, sequence, Notice::Replace { predecessors, count, entries }));
-        Reply::Shares { ticket: sequence, shares: self.all(life), before, was_reaped }
+        Reply::Shares { ticket: sequence, shares: self.all(life), before, was_reaped, over: Vec::new() }
     }
 
     fn reap(&mut self, now: u64, by: NodeId, dead: NodeId, published: &mut Vec<Published>) -> Reply {

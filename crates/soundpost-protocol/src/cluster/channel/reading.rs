@@ -100,7 +100,8 @@ impl ClusterChannel {
     pub(super) fn read(&mut self, cx: &mut Context<'_>) {
         let ticket = cx.next();
         self.state = State::Reading { ticket, is_overrun: false };
-        cx.effects.push(Effect::Read { ticket });
+        let known = self.lives().collect();
+        cx.effects.push(Effect::Read { ticket, known });
     }
 
     /// Puts what this node holds, and wants to hold, in the place of its share, and asks for all shares.
@@ -136,7 +137,8 @@ impl ClusterChannel {
         self.is_stored = true;
         let predecessors = self.predecessors.clone();
         let is_return = self.confirmed.is_some();
-        cx.effects.push(Effect::Replace { sequence, predecessors, entries, count, is_return });
+        let known = self.lives().collect();
+        cx.effects.push(Effect::Replace { sequence, predecessors, entries, count, is_return, known });
     }
 
     /// The shares are there, as they stood in one moment.
@@ -194,6 +196,10 @@ impl ClusterChannel {
         // The share of a life that seems to be over is not shown, but its users go only when it is taken away.
         let shadows = answer.shares.iter().filter(|share| !share.may_live);
         let shadows: Vec<Entry> = shadows.flat_map(|share| &share.entries).cloned().collect();
+        for over in answer.over.into_iter().filter(|over| *over != self.life) {
+            // What they held need not be waited for.
+            self.shares.end_unseen(over);
+        }
         let differences = self.shares.install(self.life, answer.shares, is_settled);
         cx.effects.extend(differences.into_iter().map(Effect::Tell));
         if self.is_presence && is_replacement {

@@ -12,6 +12,11 @@ fn socket(left: u64) -> SocketId {
     SocketId { left, right: 1 }
 }
 
+/// A request to read, while no other node is shown.
+fn read(ticket: u64) -> Effect {
+    Effect::Read { ticket, known: Vec::new() }
+}
+
 fn entry(left: u64, user: &str) -> Entry {
     let data = format!(r#"{{"user_id":"{user}"}}"#);
     let member = Arc::new(Member::parse(&data, &Limits::default()).unwrap());
@@ -160,12 +165,12 @@ fn who_waits_for_too_long_is_refused_and_taken_back() {
 fn more_notices_than_are_kept_are_read_again() {
     let mut bench = Bench::live();
     let gap = bench.hear(OTHER, 9, 8, Change::Join(entry(9, "c")));
-    assert_eq!(gap, [Effect::Read { ticket: 3 }]);
+    assert_eq!(gap, [read(3)]);
     for sequence in 10..10 + KEPT_MAX as u64 + 5 {
         bench.hear(OTHER, sequence, sequence - 1, Change::Describe(entry(9, "c")));
     }
     assert_eq!(bench.channel.kept(), KEPT_MAX);
-    assert_eq!(bench.answer(3, vec![]), [Effect::Read { ticket: 4 }]);
+    assert_eq!(bench.answer(3, vec![]), [read(4)]);
     assert_eq!(bench.channel.kept(), 0);
     let shares = vec![share(OWN, 2, vec![entry(1, "a")]), share(OTHER, 99_999, vec![entry(9, "c")])];
     assert_eq!(told(&bench.answer(4, shares)), [(true, "c".to_owned())]);
@@ -177,14 +182,29 @@ fn what_follows_on_an_empty_share_is_not_lost() {
     let own = || vec![share(OWN, 2, vec![entry(1, "a")])];
     let user_id = entry(7, "c").member.user_id.clone();
     // The share of the other is empty whenever it is read, though its owner is busy.
-    assert_eq!(bench.hear(OTHER, 7, 6, Change::Join(entry(7, "c"))), [Effect::Read { ticket: 3 }]);
+    assert_eq!(bench.hear(OTHER, 7, 6, Change::Join(entry(7, "c"))), [read(3)]);
     bench.hear(OTHER, 8, 7, Change::Leave { socket_id: socket(7), user_id });
-    assert_eq!(bench.answer(3, own()), [Effect::Read { ticket: 4 }]);
-    assert_eq!(bench.answer(4, own()), [Effect::Read { ticket: 5 }]);
+    assert_eq!(bench.answer(3, own()), [read(4)]);
+    assert_eq!(bench.answer(4, own()), [read(5)]);
     bench.hear(OTHER, 9, 8, Change::Join(entry(9, "d")));
     let news = [(true, "c"), (false, "c"), (true, "d")].map(|(came, user)| (came, user.to_owned()));
     assert_eq!(told(&bench.answer(5, own())), news);
     assert_eq!(bench.channel.roster().len(), 2);
+}
+
+#[test]
+fn what_another_life_has_taken_the_place_of_is_not_waited_for() {
+    let mut bench = Bench::live();
+    bench.hear(OTHER, 1, 0, Change::Join(entry(7, "c")));
+    bench.act(ClusterChannel::lost);
+    let ticket = bench.sequence.load(Relaxed) + 1;
+    bench.act(ClusterChannel::back);
+    let effects = bench.act(|channel, cx| channel.acknowledged(ticket, cx));
+    assert!(matches!(&effects[..], [Effect::Replace { known, .. }] if known == &[OTHER]), "{effects:?}");
+    let shares = vec![share(OWN, ticket + 1, vec![entry(1, "a")])];
+    let answer = Answer { shares, over: vec![OTHER], ..Answer::default() };
+    let effects = bench.act(|channel, cx| channel.answered(ticket + 1, answer, cx));
+    assert_eq!(told(&effects), [(false, "c".to_owned())], "its user did not come back with the new life");
 }
 
 #[test]

@@ -93,13 +93,13 @@ impl Session<'_> {
             Effect::Change { sequence, follows, change } => {
                 self.change(asked(subject, tag, sequence), follows, &change, is_silent);
             }
-            Effect::Replace { sequence, predecessors, entries, count, .. } => {
+            Effect::Replace { sequence, predecessors, entries, count, known, .. } => {
                 let is_empty = entries.is_empty() && count == 0;
                 self.index(&tag, sequence, is_empty);
                 let asked = asked(subject, tag, sequence);
-                self.replace(asked, &predecessors, &entries, count);
+                self.replace(asked, [&predecessors, &known], &entries, count);
             }
-            Effect::Read { ticket } => self.read(asked(subject, tag, ticket)),
+            Effect::Read { ticket, known } => self.read(asked(subject, tag, ticket), &known),
             Effect::Enter { .. }
             | Effect::Refuse { .. }
             | Effect::Tell(_)
@@ -167,7 +167,7 @@ impl Session<'_> {
     fn replace(
         &mut self,
         asked: Asked,
-        predecessors: &[NodeId],
+        [predecessors, known]: [&[NodeId]; 2],
         entries: &[soundpost_protocol::cluster::share::Entry],
         count: u32,
     ) {
@@ -181,7 +181,8 @@ impl Session<'_> {
         let mut keys: Vec<&[u8]> = vec![&share, &sharers, &tombstone, &topic];
         let kept = is_cache(&asked.subject).then(|| names.kept(tag));
         keys.extend(kept.as_deref());
-        let (hex, sequence, lives) = (keys::hex(*life), digits(*sequence), predecessors.len().to_string());
+        let (hex, sequence) = (keys::hex(*life), digits(*sequence));
+        let lengths = [predecessors, known].map(|lives| lives.len().to_string());
         let count = if has_members(&asked.subject) { String::new() } else { count.to_string() };
         let mut arguments: Vec<&[u8]> = vec![
             hex.as_bytes(),
@@ -192,25 +193,27 @@ impl Session<'_> {
             &shares,
             &tombstones,
             count.as_bytes(),
-            lives.as_bytes(),
         ];
-        let predecessors: Vec<_> = predecessors.iter().map(|life| keys::hex(*life)).collect();
-        arguments.extend(predecessors.iter().map(String::as_bytes));
+        let lives: Vec<_> = predecessors.iter().chain(known).map(|life| keys::hex(*life)).collect();
+        arguments.extend(lengths.iter().chain(&lives).map(String::as_bytes));
         let entries: Vec<_> = entries.iter().map(|entry| (field(entry.socket_id), entry.value())).collect();
         arguments.extend(entries.iter().flat_map(|(field, value)| [&field[..], &value[..]]));
         let tag = tag.clone();
         self.script(&tag, Script::Replace, &keys, &arguments, Expect::Replaced(asked));
     }
 
-    fn read(&mut self, asked: Asked) {
+    fn read(&mut self, asked: Asked, known: &[NodeId]) {
         let Asked { tag, life, .. } = &asked;
         let names = &self.shared.names;
         let (sharers, share, shares) = (names.sharers(tag), names.share(tag, *life), names.shares(tag));
         let kept = is_cache(&asked.subject).then(|| names.kept(tag));
         let mut keys: Vec<&[u8]> = vec![&sharers, &share];
         keys.extend(kept.as_deref());
-        let (hex, tag) = (keys::hex(*life), tag.clone());
-        self.script(&tag, Script::Read, &keys, &[hex.as_bytes(), &shares], Expect::Read(asked));
+        let (hex, tombstones, tag) = (keys::hex(*life), names.tombstones(tag), tag.clone());
+        let known: Vec<_> = known.iter().map(|life| keys::hex(*life)).collect();
+        let mut arguments: Vec<&[u8]> = vec![hex.as_bytes(), &shares, &tombstones];
+        arguments.extend(known.iter().map(String::as_bytes));
+        self.script(&tag, Script::Read, &keys, &arguments, Expect::Read(asked));
     }
 
     /// The index must name the subject before its share holds anything. `is_less`: the change takes something away.

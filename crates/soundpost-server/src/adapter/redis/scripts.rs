@@ -56,9 +56,11 @@ if ARGV[7] ~= '' then redis.call('PUBLISH', KEYS[4], ARGV[7]) end
 return {'done', before, redis.call('HLEN', KEYS[2]), is_empty}
 ";
 
-/// `KEYS`: sharers, own share, and of cache channels what is kept. `ARGV`: life, what the names of shares begin with.
+/// `KEYS`: sharers, own share, and of cache channels what is kept. `ARGV`: life, what the names of shares begin with, what
+/// those of tombstones begin with, then other lives.
 ///
-/// Answers a list of lives and their shares, then what is kept, and for how many milliseconds.
+/// Answers a list of lives and their shares, those of the other lives that have a tombstone, then what is kept, and for how
+/// many milliseconds.
 const READ: &str = "
 local out, own = {}, false
 for _, life in ipairs(redis.call('HKEYS', KEYS[1])) do
@@ -66,18 +68,22 @@ for _, life in ipairs(redis.call('HKEYS', KEYS[1])) do
   out[#out + 1] = life; out[#out + 1] = redis.call('HGETALL', ARGV[2] .. life)
 end
 if not own then out[#out + 1] = ARGV[1]; out[#out + 1] = redis.call('HGETALL', KEYS[2]) end
-if not KEYS[3] then return {out} end
-return {out, redis.call('GET', KEYS[3]), redis.call('PTTL', KEYS[3])}
+local over = {}
+for i = 4, #ARGV do
+  if redis.call('EXISTS', ARGV[3] .. ARGV[i]) == 1 then over[#over + 1] = ARGV[i] end
+end
+if not KEYS[3] then return {out, over} end
+return {out, over, redis.call('GET', KEYS[3]), redis.call('PTTL', KEYS[3])}
 ";
 
 /// `KEYS`: share, sharers, tombstone, topic, and of cache channels what is kept. `ARGV`: life, sequence, message,
 /// milliseconds of an empty share, milliseconds of a tombstone, what the names of shares begin with, what those of
-/// tombstones begin with, the count (empty on presence channels), how many predecessors, these, then field and value of
-/// each connection.
+/// tombstones begin with, the count (empty on presence channels), how many predecessors, how many other lives, the ones and
+/// the others, then field and value of each connection.
 ///
 /// Answers `over`, `stale`, or `done`, how many lives had a share before and have one now, whether another node has
-/// taken a predecessor's share away, the shares found in place, a list of lives and their shares, then what is kept, and
-/// for how many milliseconds.
+/// taken a predecessor's share away, the shares found in place, a list of lives and their shares, those of the other
+/// lives that have a tombstone, then what is kept, and for how many milliseconds.
 const REPLACE: &str = "
 if redis.call('EXISTS', KEYS[3]) == 1 then return {'over'} end
 local last = redis.call('HGET', KEYS[1], 's') or '0000000000000000'
@@ -85,13 +91,17 @@ if ARGV[2] <= last then return {'stale'} end
 local occupied = redis.call('HLEN', KEYS[2])
 local found, reaped = {}, 0
 if last ~= '0000000000000000' then found[1] = redis.call('HGETALL', KEYS[1]) end
-local at = 10 + tonumber(ARGV[9])
-for i = 10, at - 1 do
+local others = 11 + tonumber(ARGV[9])
+for i = 11, others - 1 do
   if redis.call('EXISTS', ARGV[7] .. ARGV[i]) == 1 then reaped = 1 end
   local share = redis.call('HGETALL', ARGV[6] .. ARGV[i])
   if #share > 0 then found[#found + 1] = share end
   redis.call('DEL', ARGV[6] .. ARGV[i]); redis.call('HDEL', KEYS[2], ARGV[i])
   redis.call('SET', ARGV[7] .. ARGV[i], '', 'PX', ARGV[5])
+end
+local over, at = {}, others + tonumber(ARGV[10])
+for i = others, at - 1 do
+  if redis.call('EXISTS', ARGV[7] .. ARGV[i]) == 1 then over[#over + 1] = ARGV[i] end
 end
 redis.call('DEL', KEYS[1]); redis.call('HSET', KEYS[1], 's', ARGV[2])
 if ARGV[8] ~= '' and ARGV[8] ~= '0' then redis.call('HSET', KEYS[1], 'c', ARGV[8]) end
@@ -109,8 +119,8 @@ for _, life in ipairs(redis.call('HKEYS', KEYS[2])) do
   out[#out + 1] = life; out[#out + 1] = redis.call('HGETALL', ARGV[6] .. life)
 end
 if size <= 1 then out[#out + 1] = ARGV[1]; out[#out + 1] = {'s', ARGV[2]} end
-if not KEYS[5] then return {'done', occupied, redis.call('HLEN', KEYS[2]), reaped, found, out} end
-return {'done', occupied, redis.call('HLEN', KEYS[2]), reaped, found, out, redis.call('GET', KEYS[5]),
+if not KEYS[5] then return {'done', occupied, redis.call('HLEN', KEYS[2]), reaped, found, out, over} end
+return {'done', occupied, redis.call('HLEN', KEYS[2]), reaped, found, out, over, redis.call('GET', KEYS[5]),
   redis.call('PTTL', KEYS[5])}
 ";
 

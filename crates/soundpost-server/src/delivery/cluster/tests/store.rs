@@ -114,8 +114,8 @@ impl Store {
                 topic.heard_by.remove(&node);
                 None
             }
-            Effect::Read { ticket } => {
-                Some(Reply::Answer(subject, ticket, topic.answer(life), topic.kept.clone()))
+            Effect::Read { ticket, known } => {
+                Some(Reply::Answer(subject, ticket, topic.answer(life, known), topic.kept.clone()))
             }
             Effect::Change { sequence, follows, change } => {
                 if let Err(is_over) = topic.change(life, sequence, follows, &change) {
@@ -127,7 +127,7 @@ impl Store {
                 }
                 Some(Reply::Done(subject, sequence))
             }
-            Effect::Replace { sequence, predecessors, entries, count, .. } => {
+            Effect::Replace { sequence, predecessors, entries, count, known, .. } => {
                 if topic.ended.contains(&life) {
                     return Some(Reply::Refused(subject, life, sequence, true));
                 }
@@ -142,7 +142,7 @@ impl Store {
                 }
                 let by_id = entries.iter().map(|entry| (entry.socket_id, entry.clone())).collect();
                 topic.shares.insert(life, Stored { sequence, entries: by_id, count });
-                let answer = Answer { before, was_reaped, ..topic.answer(life) };
+                let answer = Answer { before, was_reaped, ..topic.answer(life, known) };
                 let kept = topic.kept.clone();
                 let notice = Notice::Replace { predecessors, count, entries: Some(entries) };
                 self.publish(&subject, &Heard::Notice(subject.clone(), life, sequence, notice));
@@ -160,7 +160,8 @@ impl Store {
 }
 
 impl Topic {
-    fn answer(&self, own: NodeId) -> Answer {
+    fn answer(&self, own: NodeId, mut known: Vec<NodeId>) -> Answer {
+        known.retain(|life| self.ended.contains(life));
         let shown = self.shares.iter().filter(|(life, share)| share.count > 0 || **life == own);
         let shares = shown.map(|(life, share)| Share {
             life: *life,
@@ -169,7 +170,7 @@ impl Topic {
             count: share.count,
             may_live: true,
         });
-        Answer { shares: shares.collect(), before: None, was_reaped: false }
+        Answer { shares: shares.collect(), before: None, was_reaped: false, over: known }
     }
 
     fn change(&mut self, life: NodeId, sequence: u64, follows: u64, change: &Change) -> Result<(), bool> {

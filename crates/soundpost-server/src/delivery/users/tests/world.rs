@@ -235,9 +235,9 @@ impl World {
                 self.nodes[at].topics.remove(user);
                 None
             }
-            Effect::Read { ticket } => {
-                let shares = self.shares(user, life);
-                Some(Heard::Answered(ticket, Answer { shares, ..Answer::default() }))
+            Effect::Read { ticket, known } => {
+                let (shares, over) = (self.shares(user, life), self.over(known));
+                Some(Heard::Answered(ticket, Answer { shares, over, ..Answer::default() }))
             }
             Effect::Change { sequence, .. } | Effect::Replace { sequence, .. }
                 if self.tombstones.contains(&life) =>
@@ -247,8 +247,13 @@ impl World {
             Effect::Change { sequence, follows, change } => {
                 Some(self.change(key, life, sequence, follows, change))
             }
-            Effect::Replace { sequence, predecessors, entries, .. } => {
-                Some(self.replace(key, life, sequence, predecessors, entries))
+            Effect::Replace { sequence, predecessors, entries, known, .. } => {
+                let over = self.over(known);
+                let mut replaced = self.replace(key, life, sequence, predecessors, entries);
+                if let Heard::Answered(_, answer) = &mut replaced {
+                    answer.over = over;
+                }
+                Some(replaced)
             }
             Effect::Enter { .. }
             | Effect::Refuse { .. }
@@ -298,7 +303,12 @@ impl World {
         let notice = Notice::Replace { predecessors, count, entries: Some(entries) };
         self.publish(key, life, sequence, &notice);
         let shares = self.shares(key.id.as_str(), life);
-        Heard::Answered(sequence, Answer { shares, before, was_reaped })
+        Heard::Answered(sequence, Answer { shares, before, was_reaped, over: Vec::new() })
+    }
+
+    fn over(&self, mut known: Vec<NodeId>) -> Vec<NodeId> {
+        known.retain(|life| self.tombstones.contains(life));
+        known
     }
 
     fn shares(&self, user: &str, own: NodeId) -> Vec<Share> {
