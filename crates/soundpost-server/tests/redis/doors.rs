@@ -230,3 +230,31 @@ fn the_rights_that_the_documentation_names_are_enough() {
         assert_eq!(node.metric("soundpost_redis_reconnects_total"), 0);
     }
 }
+
+/// Looks for longer than other tests must.
+fn patiently(what: &str, is_true: impl Fn() -> bool) {
+    let until = Instant::now() + Duration::from_secs(15);
+    while !is_true() {
+        assert!(Instant::now() < until, "not in time: {what}");
+        std::thread::sleep(Duration::from_millis(20));
+    }
+}
+
+#[test]
+fn a_redis_without_memory_counts_as_away_until_it_has_some() {
+    let store = Store::start();
+    let one = node(&store);
+    let mut reader = one.connect();
+    reader.subscribe("orders");
+    assert_eq!(store.say("CONFIG SET maxmemory 1"), ["OK"]);
+    // No lease can be renewed any more.
+    patiently("redis is away", || one.node().adapter.is_away());
+    assert!(one.metric("soundpost_redis_errors_total") > 0);
+    assert_eq!(one.api().post("/events", event().to_string()).status, 503);
+    assert_eq!(store.say("CONFIG SET maxmemory 0"), ["OK"]);
+    patiently("redis is back", || !one.node().adapter.is_away());
+    eventually("events are taken", || {
+        one.api().post("/events", r#"{"name":"n","channel":"orders","data":"1"}"#).status == 200
+    });
+    expect_event(&mut reader, "orders", "n", "1");
+}
