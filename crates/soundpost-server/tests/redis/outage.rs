@@ -156,3 +156,26 @@ fn joins_and_leaves_while_redis_is_away_are_told_when_it_is_back() {
     zoe.expect_nothing();
     eve.expect_nothing();
 }
+
+#[test]
+fn nodes_put_back_what_somebody_has_deleted_and_tell_nobody() {
+    let store = Store::start();
+    let (one, two) = (node(&store), node(&store));
+    let (mut zoe, mut ben) = (one.connect(), two.connect());
+    zoe.join(ROOM, &member("zoe"));
+    ben.join(ROOM, &member("ben"));
+    assert_eq!(zoe.event()["event"], "pusher_internal:member_added");
+    store.say("FLUSHALL");
+    // The next heartbeat finds no lease any more.
+    let whole = json!({"users": [{"id": "ben"}, {"id": "zoe"}]});
+    eventually("the roster is whole", || one.api().ask(&format!("/channels/{ROOM}/users"), &[]) == whole);
+    eventually("both have new lives", || {
+        [&one, &two].iter().all(|node| node.metric("soundpost_redis_renewals_total") == 1)
+    });
+    one.api().trigger(ROOM, "n", "1");
+    expect_event(&mut zoe, ROOM, "n", "1");
+    expect_event(&mut ben, ROOM, "n", "1");
+    std::thread::sleep(Duration::from_secs(5));
+    zoe.expect_nothing();
+    ben.expect_nothing();
+}

@@ -134,6 +134,7 @@ impl Session<'_> {
         self.shared.outbox.take(commands, bytes, &mut publishes);
         let sent_at = self.now;
         for mut publish in publishes.drain(..) {
+            self.node.numbers.stamp(&mut publish);
             let command = mem::take(&mut publish.command);
             let (slot, bytes) = (publish.slot, command.len());
             let expect = Expect::Publish(Box::new(publish));

@@ -17,6 +17,7 @@ use super::{
     answers,
     commands::Expect,
     keys, messages,
+    numbers::Numbers,
     query::Living,
     scripts::Script,
     session::{Lost, Session},
@@ -32,6 +33,8 @@ use crate::{
 const TAKING_OVER: Duration = Duration::from_secs(4);
 /// A node that leaves waits for so long until it holds nothing.
 const LEAVING: Duration = Duration::from_secs(2);
+/// Earlier lives of this process that are remembered.
+const FORMER_MAX: usize = 64;
 const LEASE_MILLISECONDS: &str = "6000";
 
 /// Own events that were delivered on this node, because Redis went away with them on their way.
@@ -57,6 +60,8 @@ pub(super) struct Node {
     pub(super) lives: Lives,
     /// Those that had a lease at the last beat.
     pub(super) leased: HashSet<NodeId>,
+    /// How many events this life has published where.
+    pub(super) numbers: Numbers,
     /// How many connections the others have said they have.
     pub(super) census: Census,
     /// Those whose shares count when somebody outside asks.
@@ -85,6 +90,7 @@ impl Node {
             lives: Lives::default(),
             leased: HashSet::new(),
             living: Arc::default(),
+            numbers: Numbers::new(life),
             census: Census::default(),
             ending: Vec::new(),
             renewed_at: None,
@@ -117,7 +123,11 @@ impl Node {
     pub(super) fn renew(&mut self, life: NodeId, now: Instant) {
         let before = std::mem::replace(&mut self.life, life);
         self.end(before, now);
+        if self.former.len() == FORMER_MAX {
+            self.former.remove(0);
+        }
         self.former.push(before);
+        self.numbers = Numbers::new(life);
         self.born_at = now;
         self.renewed_at = Some(now);
     }
@@ -278,7 +288,6 @@ impl Session<'_> {
         self.shared.metrics.renewals.add(1);
         self.node.renew(life, self.now);
         self.shared.cluster.renew(life);
-        self.shared.outbox.renew(life);
         self.asks.retain(|ask| ask.effect == soundpost_protocol::cluster::channel::Effect::Unsubscribe);
         self.indexed.clear();
         self.beat();
@@ -363,7 +372,6 @@ impl Session<'_> {
             self.shared.metrics.renewals.add(1);
             self.node.renew(life, self.now);
             self.shared.cluster.renew(life);
-            self.shared.outbox.renew(life);
             self.shared.hearing.renew(life);
         }
         is_new

@@ -75,7 +75,7 @@ impl Session<'_> {
             metrics.accepted.add(1);
             return self.shared.complete(done, Ok(()));
         }
-        if self.shared.settings.on_outage == OnOutage::Refuse {
+        if self.is_refused(&publish) {
             if !matches!(done, Done::Nobody) {
                 metrics.unconfirmed.add(1);
             }
@@ -91,12 +91,17 @@ impl Session<'_> {
     /// Redis has never seen it.
     fn unwritten(&mut self, mut publish: Publish) {
         let done = mem::replace(&mut publish.done, Done::Nobody);
-        if self.shared.settings.on_outage == OnOutage::Refuse {
+        if self.is_refused(&publish) {
             self.shared.metrics.withdrawn.add(1);
             return self.shared.complete(done, Err(Refused::Away));
         }
         let outcome = self.here(publish.broadcast.as_deref());
         self.shared.complete(done, outcome);
+    }
+
+    /// Whether it is not delivered on this node alone: nothing is, or it is no event.
+    fn is_refused(&self, publish: &Publish) -> bool {
+        self.shared.settings.on_outage == OnOutage::Refuse || publish.message_at.is_none()
     }
 
     /// Delivers on this node, unless that was done first thing.

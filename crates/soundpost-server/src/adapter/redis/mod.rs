@@ -12,6 +12,7 @@ mod lives;
 mod loss;
 mod messages;
 mod metrics;
+mod numbers;
 mod outbox;
 mod pipe;
 mod query;
@@ -91,7 +92,7 @@ impl Redis {
     ) -> Self {
         Self(Arc::new(Shared {
             names: Names::new(&settings),
-            outbox: Outbox::new(cluster.life()),
+            outbox: Outbox::default(),
             queries: Queries::default(),
             metrics: RedisMetrics::default(),
             digests: OnceLock::new(),

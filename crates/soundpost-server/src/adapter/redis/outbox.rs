@@ -1,10 +1,9 @@
 //! What the node wants published, between the workers that take it and the thread that writes it.
 //!
-//! What waits here can be taken back: Redis has not seen it. Whoever puts something in holds the lock for a number and a
-//! push, and wakes the thread only if it sleeps.
+//! What waits here can be taken back: Redis has not seen it. Whoever puts something in holds the lock for a push, and wakes the thread only if it sleeps.
 
 use std::{
-    collections::{HashMap, VecDeque},
+    collections::VecDeque,
     mem,
     sync::{
         Arc,
@@ -13,9 +12,8 @@ use std::{
     time::Instant,
 };
 
-use foldhash::quality::RandomState;
 use parking_lot::Mutex;
-use soundpost_protocol::{cluster::message::STAMP, presence::NodeId, socket_id::SocketId};
+use soundpost_protocol::socket_id::SocketId;
 use tokio::sync::{Notify, oneshot};
 
 use crate::{
@@ -27,8 +25,6 @@ use crate::{
 pub const PUBLISHES_MAX: usize = 65_536;
 /// Their bytes at most; a single one may have more if it is alone.
 pub const PUBLISH_BYTES_MAX: usize = 64 << 20;
-/// Topics whose numbers are remembered, in each of two generations.
-const TOPICS_MAX: usize = 32_768;
 
 /// One command that publishes.
 #[derive(Debug)]
@@ -41,7 +37,7 @@ pub(super) struct Publish {
     pub(super) slot: u16,
     /// What stands for its topic where numbers are given.
     pub(super) topic: u64,
-    /// Its number on the topic, once it was given.
+    /// Its number on the topic, once it is written.
     pub(super) sequence: u64,
     /// When it was taken.
     pub(super) taken_at: Instant,
@@ -121,38 +117,30 @@ impl Done {
     }
 }
 
-/// What the node wants published.
-#[derive(Debug)]
+/// What the node wants published. At first it is closed.
+#[derive(Debug, Default)]
 pub(super) struct Outbox {
     waiting: Mutex<Waiting>,
     put: Notify,
 }
 
-#[derive(Debug)]
+#[derive(Debug, Default)]
 struct Waiting {
     /// Whether there is anybody to write it.
     is_open: bool,
     publishes: VecDeque<Publish>,
     bytes: usize,
-    numbers: Numbers,
 }
 
 impl Outbox {
-    /// Closed, for the first life.
-    pub(super) fn new(life: NodeId) -> Self {
-        let numbers = Numbers::new(life);
-        let waiting = Waiting { is_open: false, publishes: VecDeque::new(), bytes: 0, numbers };
-        Self { waiting: Mutex::new(waiting), put: Notify::new() }
-    }
-
     /// Whether anything can be put in.
     pub(super) fn is_open(&self) -> bool {
         self.waiting.lock().is_open
     }
 
-    /// Numbers the publishes of one request and puts them in, one after the other without anything between them; or
-    /// none, and gives them back.
-    pub(super) fn put(&self, mut publishes: Vec<Publish>) -> Result<(), (Refused, Vec<Publish>)> {
+    /// Puts the publishes of one request in, one after the other without anything between them; or none, and gives them
+    /// back.
+    pub(super) fn put(&self, publishes: Vec<Publish>) -> Result<(), (Refused, Vec<Publish>)> {
         let bytes = publishes.iter().map(|publish| publish.command.len()).sum::<usize>();
         {
             let waiting = &mut *self.waiting.lock();
@@ -165,10 +153,7 @@ impl Outbox {
                 return Err((Refused::Full, publishes));
             }
             waiting.bytes += bytes;
-            for mut publish in publishes.drain(..) {
-                waiting.numbers.stamp(&mut publish);
-                waiting.publishes.push_back(publish);
-            }
+            waiting.publishes.extend(publishes);
         }
         self.put.notify_one();
         Ok(())
@@ -220,60 +205,10 @@ impl Outbox {
         self.waiting.lock().is_open = true;
     }
 
-    /// The node has another life, whose numbers start anew. What waits gets them, too.
-    pub(super) fn renew(&self, life: NodeId) {
-        let waiting = &mut *self.waiting.lock();
-        waiting.numbers = Numbers::new(life);
-        for publish in &mut waiting.publishes {
-            waiting.numbers.stamp(publish);
-        }
-    }
-
     /// How many wait, and their bytes.
     pub(super) fn fill(&self) -> (usize, usize) {
         let waiting = self.waiting.lock();
         (waiting.publishes.len(), waiting.bytes)
-    }
-}
-
-/// How many events this life has published on each topic. A topic that was not used for long starts again at 1, which
-/// others take for a new beginning.
-#[derive(Debug)]
-struct Numbers {
-    life: NodeId,
-    young: HashMap<u64, u64, RandomState>,
-    old: HashMap<u64, u64, RandomState>,
-}
-
-impl Numbers {
-    fn new(life: NodeId) -> Self {
-        Self { life, young: HashMap::default(), old: HashMap::default() }
-    }
-
-    fn next(&mut self, topic: u64) -> u64 {
-        if let Some(last) = self.young.get_mut(&topic) {
-            *last += 1;
-            return *last;
-        }
-        let next = self.old.remove(&topic).unwrap_or(0) + 1;
-        if self.young.len() >= TOPICS_MAX {
-            self.old = mem::take(&mut self.young);
-        }
-        self.young.insert(topic, next);
-        next
-    }
-
-    /// Writes life and number into the message.
-    fn stamp(&mut self, publish: &mut Publish) {
-        let Some(message_at) = publish.message_at else { return };
-        publish.sequence = self.next(publish.topic);
-        let mut stamp = [0; 16];
-        stamp[..8].copy_from_slice(&self.life.0.to_be_bytes());
-        stamp[8..].copy_from_slice(&publish.sequence.to_be_bytes());
-        let range = message_at + STAMP.start..message_at + STAMP.end;
-        if let Some(place) = publish.command.get_mut(range) {
-            place.copy_from_slice(&stamp);
-        }
     }
 }
 
