@@ -13,6 +13,7 @@ mod ends;
 mod events;
 mod membership;
 mod outage;
+mod pressure;
 #[path = "../support/redis/mod.rs"]
 mod processes;
 mod servers;
