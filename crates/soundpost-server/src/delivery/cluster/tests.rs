@@ -313,6 +313,27 @@ fn who_is_held_may_come_back_on_any_node() {
 }
 
 #[test]
+fn who_goes_with_its_app_is_gone_on_the_other_nodes_alone() {
+    let mut world = World { hold: Duration::from_secs(3), ..World::new() };
+    for n in 0..2 {
+        for (node, user) in [(0, "ada"), (1, "bob")] {
+            world.join((node, n), ROOM, Some(&format!("{user}{n}"))).unwrap();
+            world.join((node, n), "orders", None).unwrap();
+        }
+    }
+    world.settle();
+    world.heard((0, 1), ROOM);
+    world.heard((1, 1), ROOM);
+    world.is_quiet = true;
+    world.leave((0, 0), ROOM);
+    world.leave((0, 0), "orders");
+    world.settle();
+    assert_eq!(world.heard((0, 1), ROOM), [""; 0], "it goes, too");
+    assert_eq!(world.heard((1, 1), ROOM), ["removed ada0"], "and is not held");
+    world.assert_empty();
+}
+
+#[test]
 fn a_full_channel_is_full_on_every_node() {
     let mut world = World { members_max: NonZeroU32::new(2), ..World::new() };
     let full = SubscriptionFailure::MembersMax(2);

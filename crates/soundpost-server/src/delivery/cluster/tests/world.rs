@@ -64,6 +64,8 @@ pub(super) struct World {
     pub(super) tells_count: bool,
     pub(super) hold: Duration,
     pub(super) members_max: Option<NonZeroU32>,
+    /// Nobody of those who leave need tell the others.
+    pub(super) is_quiet: bool,
 }
 
 fn text(frame: &Frame) -> serde_json::Value {
@@ -203,7 +205,15 @@ impl World {
         let app = Apps::new(vec![app], 1).by_id("a").unwrap().index;
         let nodes = [Node::new(1), Node::new(2)];
         let hold = Duration::ZERO;
-        Self { nodes, store: Store::default(), app, tells_count: false, hold, members_max: None }
+        Self {
+            nodes,
+            store: Store::default(),
+            app,
+            tells_count: false,
+            hold,
+            members_max: None,
+            is_quiet: false,
+        }
     }
 
     pub(super) fn key(&self, name: &str) -> ChannelKey {
@@ -262,7 +272,8 @@ impl World {
         let client = node.clients.remove(&(name.1, channel.to_owned())).unwrap();
         let user_id = client.user.as_deref().map(UserId::from_text);
         let (hold, tells_count) = (self.hold, self.tells_count);
-        let leaving = Leaving { user_id: user_id.as_ref(), is_quiet: false, hold, tells_count };
+        let is_quiet = self.is_quiet;
+        let leaving = Leaving { user_id: user_id.as_ref(), is_quiet, hold, tells_count };
         node.delivery.leave(client.joiner, &client.key, &leaving, &mut node.delivery.wakes());
     }
 
