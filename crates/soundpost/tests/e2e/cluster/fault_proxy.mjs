@@ -76,6 +76,9 @@ class Flow {
   }
 }
 
+/** Ends a connection by a reset. One that is being ended cannot be reset any more: Node would keep it for ever. */
+const breakOff = (socket) => (socket.writableEnded ? socket.destroy() : socket.resetAndDestroy())
+
 const WELL = { delay: 0, isStalled: false, bytesPerSecond: 0 }
 
 /** Starts a proxy in front of `port`. `up` is the direction to the server behind it, `down` the one to its clients. */
@@ -88,7 +91,7 @@ export async function startFaultProxy({ port }) {
     const server = net.connect({ port, host: '127.0.0.1', allowHalfOpen: true, noDelay: true })
     const both = [client, server]
     const flows = { up: new Flow(client, server, faults.up), down: new Flow(server, client, faults.down) }
-    const one = { flows, isBroken: false, cut: () => both.forEach((socket) => socket.resetAndDestroy()) }
+    const one = { flows, isBroken: false, cut: () => both.forEach(breakOff) }
     links.add(one)
     const ended = () => {
       // A break is not heard over a line on which nothing passes, but after it.
@@ -104,7 +107,7 @@ export async function startFaultProxy({ port }) {
   const isStalled = () => faults.up.isStalled || faults.down.isStalled
   const listener = net.createServer({ allowHalfOpen: true, noDelay: true }, (client) => {
     client.on('error', () => {})
-    if (isRefusing) client.resetAndDestroy()
+    if (isRefusing) breakOff(client)
     else link(client)
   })
   listener.listen(0, '127.0.0.1')

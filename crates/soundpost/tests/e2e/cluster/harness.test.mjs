@@ -8,7 +8,7 @@ import { describe, test } from 'node:test'
 import { Inbox, eventually } from '../harness.mjs'
 import { startFaultProxy } from './fault_proxy.mjs'
 import { account } from './publisher.mjs'
-import { startRedis } from './redis.mjs'
+import { startRedis, startRedisCluster, startSentinel } from './redis.mjs'
 import { remains } from './remains.mjs'
 import { startCluster } from './stage.mjs'
 
@@ -204,4 +204,20 @@ test('one node without redis passes the checks of a cluster', async (t) => {
   await cluster.agreed(performance.now())
   const { sent, lost } = await cluster.finish()
   assert.ok(sent > 20 && lost === 0)
+})
+
+test('a sentinel names another master, a cluster loses a third and has it again', async (t) => {
+  const [redis, sharded] = await Promise.all([startSentinel(), startRedisCluster()])
+  t.after(() => Promise.all([redis.stop(), sharded.stop()]))
+  const before = await redis.current()
+  await before.kill()
+  await eventually(async () => (await redis.current()) !== before, 'another master')
+  assert.equal((await (await redis.current()).ask('ROLE'))[0], 'master')
+
+  const [first, second] = sharded.servers
+  const isWhole = async () => /cluster_slots_ok:16384/.test(await first.ask('CLUSTER', 'INFO'))
+  await second.kill()
+  await eventually(async () => !(await isWhole()), 'loss of a third')
+  await second.start()
+  await eventually(isWhole, 'whole cluster')
 })

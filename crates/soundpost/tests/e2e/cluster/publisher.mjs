@@ -23,12 +23,12 @@ export class Publisher {
     this.sdk = sdk(node, { ...this.app, timeout: 5000 })
   }
 
-  /** Publishes the next event; gives its record. Never rejects for what the server answers. */
-  async publish(channel, options) {
+  /** Publishes the next event, with `more` in it; gives its record. Never rejects for what the server answers. */
+  async publish(channel, options, more) {
     const record = { by: this.name, n: (this.#n += 1), channel, began: performance.now(), node: this.node }
     this.records.push(record)
     try {
-      const { status } = await this.sdk.trigger(channel, 'numbered', { by: this.name, n: record.n }, options)
+      const { status } = await this.sdk.trigger(channel, 'numbered', { by: this.name, n: record.n, ...more }, options)
       record.status = status
     } catch (error) {
       record.status = error.status ?? 0
@@ -55,6 +55,9 @@ export class Publisher {
   }
 }
 
+/** An event is with its clients so long after its publisher was answered, at most, milliseconds. */
+const ON_ITS_WAY = 500
+
 const nameOf = ({ by, n }) => `${by}-${n}`
 
 /** Pairs of neighbours in `ours` that stand the other way round in `theirs`. */
@@ -66,7 +69,7 @@ function reversals(ours, theirs) {
 
 /**
  * What became of all events: `{sent, accepted, lost, duplicated, reversed, strange, excused}`. A seat has to see each
- * accepted event of a channel that was published after it had joined and answered before it left, unless `excuses`
+ * accepted event of a channel that was published after it had joined and answered a while before it left, unless `excuses`
  * says that this one may be lost: `(record, seat) => boolean`. `ordered`: all seats see one order.
  */
 export function account(publishers, seats, { excuses = () => false, ordered = true } = {}) {
@@ -88,7 +91,8 @@ export function account(publishers, seats, { excuses = () => false, ordered = tr
       for (const other of ordered ? (orders.get(log.name) ?? []) : []) sum.reversed += reversals(other, seen)
       orders.set(log.name, [...(orders.get(log.name) ?? []), seen])
       for (const record of accepted) {
-        const isIn = log.since !== undefined && record.began >= log.since && record.began + record.took <= (log.leftAt ?? Infinity)
+        const until = (log.leftAt ?? Infinity) - ON_ITS_WAY
+        const isIn = log.since !== undefined && record.began >= log.since && record.began + record.took <= until
         if (record.channel !== log.name || !isIn || distinct.has(nameOf(record))) continue
         if (excuses(record, seat)) sum.excused += 1
         else {

@@ -61,11 +61,14 @@ export class RedisServer {
       await client.connect()
       this.#client = client
     }
-    return within(this.#client.sendCommand(words.map(String)), `answer to ${words[0]}`, 5000)
+    return within(this.#client.sendCommand(words.map((word) => (Buffer.isBuffer(word) ? word : String(word)))), `answer to ${words[0]}`, 5000)
   }
 
   /** Writes what it has to its disk, so that it comes back with that, and not with what came later. */
   save = () => this.ask('SAVE')
+
+  /** How many connections hear the topic. */
+  hearing = async (topic) => (await this.ask('PUBSUB', 'NUMSUB', topic))[1]
 
   /** As a power cut; without `save` or `appendonly` its data is lost. */
   kill = () => this.#program.stop()
@@ -112,7 +115,8 @@ const DOWN_AFTER = 1000
 
 /** A master, a replica of it, and a sentinel that alone decides. */
 export async function startSentinel() {
-  const master = await startRedis()
+  // The replica is to be there at once, not when others may have come, too.
+  const master = await startRedis({ settings: ['--repl-diskless-sync-delay', '0'] })
   const replica = await startRedis({ settings: ['--replicaof', '127.0.0.1', `${master.port}`] })
   const words = ({ folder }) => [path.join(folder, 'sentinel.conf'), '--sentinel']
   const sentinel = new RedisServer(await freePort(), words)
@@ -120,7 +124,8 @@ export async function startSentinel() {
     `port ${sentinel.port}`, 'bind 127.0.0.1', `dir ${sentinel.folder}`,
     `sentinel monitor ${MASTER} 127.0.0.1 ${master.port} 1`,
     `sentinel down-after-milliseconds ${MASTER} ${DOWN_AFTER}`,
-    `sentinel failover-timeout ${MASTER} 3000`,
+    // An attempt that fails is followed by another after twice this.
+    `sentinel failover-timeout ${MASTER} 1500`,
   ]
   writeFileSync(path.join(sentinel.folder, 'sentinel.conf'), `${lines.join('\n')}\n`)
   await sentinel.start()
@@ -133,7 +138,7 @@ export async function startSentinel() {
   }
   await eventually(isSeen, 'replica at the sentinel')
   const stop = () => Promise.all([...servers, sentinel].map((server) => server.stop()))
-  return { servers, sentinel, current, stop }
+  return { sentinel, current, masters: async () => [await current()], stop }
 }
 
 const SLOTS = 16384
@@ -162,5 +167,5 @@ export async function startRedisCluster() {
   }
   for (const server of servers) await eventually(() => knowsAll(server), 'cluster of three masters')
   const stop = () => Promise.all(servers.map((server) => server.stop()))
-  return { servers, stop }
+  return { servers, masters: () => servers, stop }
 }

@@ -28,10 +28,11 @@ const KINDS = [
  * list, and what expires by itself (the number of a share that is empty, tombstones, kept events); any topic but the
  * control topic.
  */
-export async function remains(servers, names, alive) {
+export async function remains(servers, names, alive, database) {
   const found = []
   const [leases, lives, topics] = [[], [], new Set()]
   for (const server of servers) {
+    if (database !== undefined) await server.ask('SELECT', database)
     const expires = async (key) => Number(await server.ask('PTTL', key)) > 0
     for (const key of await keysOf(server, names)) {
       const kind = KINDS.find(([pattern]) => pattern.test(key))?.[1]

@@ -2,6 +2,9 @@
 
 import { Inbox, eventually, reached } from '../harness.mjs'
 
+/** Longest wait for a pong, also of a node that is paused meanwhile, milliseconds. */
+const PONG = 30_000
+
 const SUCCEEDED = 'pusher_internal:subscription_succeeded'
 
 /** What one client saw of one channel, on the connection it has now; `problems` and `events` also on those before. */
@@ -9,6 +12,9 @@ class Log {
   /** User ids, on presence channels. */
   roster = new Set()
   isSubscribed = false
+  isLeaving = false
+  /** Frames that came after it had left. */
+  late = 0
   /** Times it was told that it is subscribed, on this connection. */
   yeses = 0
   /** `{at, change: 'added' | 'removed', id}` */
@@ -29,13 +35,18 @@ class Log {
 
   /** Another connection begins: what comes next is not a change but a new start. */
   restart() {
-    this.roster = new Set()
-    this.isSubscribed = false
-    this.yeses = 0
+    Object.assign(this, { roster: new Set(), isSubscribed: false, yeses: 0, isLeaving: false })
+  }
+
+  /** It unsubscribes. What comes before the next yes was on its way already. */
+  leave() {
+    this.restart()
+    Object.assign(this, { leftAt: performance.now(), isLeaving: true })
   }
 
   take(at, event, data) {
     if (event === SUCCEEDED) this.#begin(data.presence)
+    else if (this.isLeaving) this.late += 1
     else if (event === 'pusher_internal:member_added') this.#change(at, 'added', data.user_id)
     else if (event === 'pusher_internal:member_removed') this.#change(at, 'removed', data.user_id)
     else if (event === 'pusher_internal:subscription_count') this.count = data.subscription_count
@@ -48,6 +59,7 @@ class Log {
 
   #begin(presence) {
     this.isSubscribed = true
+    this.isLeaving = false
     this.yeses += 1
     if (this.yeses > 1) this.problems.push(`subscribed ${this.yeses} times`)
     if (!presence) return
@@ -71,6 +83,10 @@ class Log {
 /** A client. Made by `Cluster.seat`. */
 export class Seat {
   #logs = new Map()
+  #end
+  #gone = new Promise((resolve) => {
+    this.#end = resolve
+  })
   /** Names of the channels it means to be on. */
   wants = new Set()
   /** Everything, as pusher-js decodes it, each once taken. */
@@ -127,12 +143,25 @@ export class Seat {
     return this.log(names[0])
   }
 
+  /** Waits for an event of the channel that matches, and gives its data. */
+  async heard(channel, match) {
+    const found = () => this.log(channel).events.find(match)
+    const { data } = await eventually(found, `event of ${channel} for ${this.user} at ${this.node.name}`)
+    return data
+  }
+
+  /** Signs in, and waits until events to the user come here. */
+  async signIn() {
+    this.client.signin()
+    const own = `#server-to-user-${this.user}`
+    await eventually(() => this.log(own).isSubscribed, `sign-in of ${this.user} at ${this.node.name}`)
+  }
+
   /** Unsubscribes. Nothing answers that. */
   leave(name) {
     this.wants.delete(name)
     this.client.unsubscribe(name)
-    this.log(name).leftAt = performance.now()
-    this.log(name).restart()
+    this.log(name).leave()
   }
 
   /** Closes its connection for good. */
@@ -143,14 +172,17 @@ export class Seat {
       log.leftAt ??= performance.now()
     })
     this.client.disconnect()
+    this.#end()
   }
 
-  /** Milliseconds from a ping to its pong, as a page would send one. */
+  /** Milliseconds from a ping to its pong, as a page would send one; nothing if it left meanwhile. */
   async ping() {
     const began = performance.now()
     this.client.send_event('pusher:ping', {})
-    await this.frames.next(({ event }) => event === 'pusher:pong', 'pong')
-    return performance.now() - began
+    const pong = this.frames.next(({ event }) => event === 'pusher:pong', 'pong', PONG)
+    const came = await Promise.race([pong, this.#gone])
+    pong.catch(() => {})
+    return came && performance.now() - began
   }
 
   connected = () => reached(this.client, 'connected')

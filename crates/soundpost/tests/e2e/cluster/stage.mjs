@@ -25,6 +25,11 @@ const redisLines = (settings) =>
 /** A node: a process, its addresses, and what it says of itself. */
 class Node {
   #program
+  /** Times it was paused. */
+  pauses = 0
+  isPaused = false
+  /** The others take it for gone: what it says, and what its clients see, is its own affair. */
+  isAside = false
 
   constructor(name, program, proxy) {
     this.name = name
@@ -53,9 +58,17 @@ class Node {
     await this.#program.drain()
   }
 
-  pause = () => this.#program.signal('SIGSTOP')
+  /** It keeps its connections and does nothing. */
+  pause() {
+    this.#program.signal('SIGSTOP')
+    this.pauses += 1
+    this.isPaused = true
+  }
 
-  resume = () => this.#program.signal('SIGCONT')
+  resume() {
+    this.#program.signal('SIGCONT')
+    this.isPaused = false
+  }
 
   /** The metrics as `name{labels}` to number. */
   async metrics() {
@@ -100,6 +113,8 @@ export class Cluster {
   }
 
   async end() {
+    this.publishers.forEach((publisher) => publisher.stop())
+    this.seats.forEach((seat) => seat.close())
     this.#clients.close()
     for (const end of this.#ends) await end()
   }
@@ -109,7 +124,7 @@ export class Cluster {
     const { redis = {}, app = {}, server = {}, isBehindProxy } = { ...this.#options.settings, ...settings }
     const proxy = isBehindProxy ? await startFaultProxy(this.redis) : undefined
     if (proxy) this.onEnd(() => proxy.stop())
-    const url = this.redis?.port && `redis://127.0.0.1:${proxy?.port ?? this.redis.port}/${settings.database ?? 0}`
+    const url = this.redis?.port && `redis://127.0.0.1:${proxy?.port ?? this.redis.port}`
     const lines = Object.entries({ drain_seconds: 2, ...server }).map(([key, value]) => `${key} = ${JSON.stringify(value)}`)
     const scaling = this.redis === null ? '' : redisLines({ ...(url ? { url } : {}), ...redis })
     const config = `[server]\n${lines.join('\n')}\n[admin]\nport = 0\n${scaling}${configOf(this.app, app)}`
@@ -132,6 +147,12 @@ export class Cluster {
       return status === 200 && !/degraded/.test(text)
     }
     return eventually(well, `node ${node.name} with its Redis`)
+  }
+
+  /** Waits until every node hears the control topic of this server. */
+  gathered(server) {
+    const all = async () => (await server.hearing(`${this.names}:{nodes}:control`)) === this.alive.length
+    return eventually(all, `nodes at ${server.port}`, 2 * DEADLINE)
   }
 
   get alive() {
@@ -162,8 +183,16 @@ export class Cluster {
     return seat
   }
 
+  /** A client that nobody keeps a record of. */
+  pusher = (node, options) => this.#clients.pusher(node, { key: this.app.key, ...options })
+
   /** A Laravel Echo at a node. */
   echo = (node, options) => this.#clients.echo(node, options)
+
+  /** Its clients go with a node that has died. */
+  abandon(node) {
+    this.seats.filter((seat) => seat.node === node).forEach((seat) => seat.close())
+  }
 
   publisher(name, node) {
     const publisher = new Publisher(name, node, this.app)
@@ -177,9 +206,9 @@ export class Cluster {
     return response.json()
   }
 
-  /** Clients that are still there. */
+  /** Clients that are still there, but for those at nodes that are cut off, whom the others take for gone. */
   get present() {
-    return this.seats.filter(({ isGone }) => !isGone)
+    return this.seats.filter(({ isGone, node }) => !isGone && !node.isAside)
   }
 
   /** Who is on the channel, as this test knows: distinct users of the clients that want to be on it. */
@@ -190,6 +219,7 @@ export class Cluster {
   /** Where anybody's view of the channels is not the truth. */
   async differences() {
     const names = new Set(this.seats.flatMap(({ logs }) => logs.map(({ name }) => name)))
+    const nodes = this.alive.filter(({ isAside }) => !isAside)
     const differences = []
     const compare = (who, name, seen, expected) => {
       const [a, b] = [seen, expected].map((value) => JSON.stringify(value instanceof Set ? [...value].sort() : value))
@@ -204,22 +234,21 @@ export class Cluster {
         if (!log.isSubscribed) differences.push(`${seat.user} is not subscribed to ${name}`)
         else if (isPresence) compare(`${seat.user} at ${seat.node.name}`, name, log.roster, truth)
       }
-      const asked = this.alive.filter(({ isAside }) => !isAside).map(async (node) => {
+      const asked = seats.length === 0 ? [] : nodes.map(async (node) => {
         const info = isPresence ? 'user_count,subscription_count' : 'subscription_count'
         const channel = await this.get(node, `/channels/${name}`, { info })
-        const expected = seats.length > 0
-          ? { occupied: true, ...(isPresence ? { user_count: truth.size } : {}), subscription_count: seats.length }
-          : { occupied: false }
-        const seen = Object.fromEntries(Object.keys(expected).map((key) => [key, channel[key]]))
-        compare(`node ${node.name}`, name, seen, expected)
-        if (isPresence && seats.length > 0) {
-          const { users } = await this.get(node, `/channels/${name}/users`)
-          compare(`node ${node.name} (users)`, name, new Set(users.map(({ id }) => id)), truth)
-        }
-        const { channels } = await this.get(node, '/channels')
-        compare(`node ${node.name} (list)`, name, name in channels, seats.length > 0)
+        const expected = { occupied: true, ...(isPresence ? { user_count: truth.size } : {}), subscription_count: seats.length }
+        compare(`node ${node.name}`, name, Object.fromEntries(Object.keys(expected).map((key) => [key, channel[key]])), expected)
+        if (!isPresence) return
+        const { users } = await this.get(node, `/channels/${name}/users`)
+        compare(`node ${node.name} (users)`, name, new Set(users.map(({ id }) => id)), truth)
       })
       await Promise.all(asked)
+    }
+    const occupied = new Set(this.present.flatMap(({ wants }) => [...wants]))
+    for (const node of nodes) {
+      const { channels } = await this.get(node, '/channels')
+      compare(`node ${node.name}`, 'all channels', new Set(Object.keys(channels)), occupied)
     }
     return differences
   }
@@ -268,15 +297,24 @@ export class Cluster {
     await eventually(() => excused().lost === 0, 'last events').catch(() => {})
     this.assertConsistent()
     const events = this.assertEvents(options)
-    this.present.forEach((seat) => seat.close())
+    this.seats.forEach((seat) => seat.close())
     await eventually(async () => (await this.leftovers()).length === 0, 'clean cluster', DEADLINE + LINGER).catch(async ({ message }) => {
       throw new Error(`${message}:\n${(await this.leftovers()).join('\n')}`)
     })
     for (const node of this.alive) {
       const grown = node.memory() - this.#memory.get(node)
+      for (const name of ['gaps', 'duplicates', 'reconnects']) {
+        events[name] = (events[name] ?? 0) + (await node.metric(`soundpost_redis_${name}_total`))
+      }
       assert.ok(grown < GROWTH_MAX, `node ${node.name} has grown by ${Math.round(grown / 1024)} kB`)
     }
     return events
+  }
+
+  /** What all its names in Redis begin with. */
+  get names() {
+    const { prefix = 'soundpost', database = 0, channel = 'reverb' } = this.#options.settings?.redis ?? {}
+    return `${prefix}:${database}:${channel}`
   }
 
   /** What is left when all clients have gone. */
@@ -288,21 +326,23 @@ export class Cluster {
         if (value !== 0) found.push(`node ${node.name}: ${name} ${value}`)
       }
     }
-    if (this.redis) found.push(...(await remains(this.redis.servers ?? [this.redis], this.#options.names ?? 'soundpost:0:reverb', this.alive.length)))
+    const servers = this.redis?.masters ? await this.redis.masters() : [this.redis]
+    if (this.redis) found.push(...(await remains(servers, this.names, this.alive.length, this.redis.masters ? undefined : (this.#options.settings?.redis?.database ?? 0))))
     return found
   }
 }
 
 /**
- * A cluster for a test. `nodes`: how many; `redis`: a running one, `null` for none, by default one of its own;
- * `isBehindProxy`: each node has a fault proxy between itself and Redis; `settings`: `{redis, app, server}` for the
- * configuration files; `names`: what all its names in Redis begin with.
+ * A cluster for a test. `nodes`: how many; `redis`: one that runs, and whose end is others' business, `null` for none, by
+ * default one of its own;
+ * `settings`: `{redis, app, server}` for the configuration files, and `isBehindProxy`, if each node has a fault proxy
+ * between itself and Redis; `server`: how its own Redis is started.
  */
 export async function startCluster(t, { nodes = 2, redis, ...options } = {}) {
   const cluster = new Cluster(options)
   t.after(() => cluster.end())
   cluster.redis = redis === undefined ? await startRedis(options.server) : redis
-  if (cluster.redis) cluster.onEnd(() => cluster.redis.stop())
+  if (redis === undefined) cluster.onEnd(() => cluster.redis.stop())
   await Promise.all(Array.from({ length: nodes }, () => cluster.node()))
   return cluster
 }
@@ -310,6 +350,7 @@ export async function startCluster(t, { nodes = 2, redis, ...options } = {}) {
 /** The line that says what a test of a fault has found. */
 export function report(t, what, { agreed, ...figures }, events) {
   const more = Object.entries({ agreed: `${agreed} ms`, ...figures }).map(([name, value]) => `${name} ${value}`)
-  const account = ['sent', 'accepted', 'lost', 'excused', 'duplicated', 'reversed'].map((name) => `${name} ${events?.[name] ?? 0}`)
-  t.diagnostic(`fault: ${what} | ${more.join(', ')} | events: ${account.join(', ')}`)
+  const account = ['sent', 'accepted', 'lost', 'excused', 'duplicated', 'reversed'].map((name) => `${name} ${events[name]}`)
+  const nodes = ['gaps', 'duplicates', 'reconnects'].map((name) => `${name} ${events[name] ?? 0}`)
+  t.diagnostic(`fault: ${what} | ${more.join(', ')} | events: ${account.join(', ')} | nodes: ${nodes.join(', ')}`)
 }
