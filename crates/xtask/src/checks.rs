@@ -12,6 +12,10 @@ use crate::{Part, dist, provision, steps::Steps};
 const NODE_STEPS: [&str; 3] = ["npm packages of the tests", "npm packages of echo-chat", "end-to-end tests"];
 const PYTHON_STEPS: [&str; 2] = ["Python packages", "tests of the Python SDK"];
 const BUILD: &str = "release build";
+const FAULTS: &str = "every fault of a cluster";
+/// Their files; those whose name ends in `.test.mjs` the runner finds by itself.
+const FAULT_FILES: [&str; 3] =
+    ["cluster/faults/redis.mjs", "cluster/faults/network.mjs", "cluster/faults/nodes.mjs"];
 
 /// Where things are.
 pub(crate) struct Places {
@@ -55,8 +59,9 @@ impl Places {
     }
 }
 
-/// Provisions, runs `only` or everything, and prints the summary.
-pub(crate) fn run(only: Option<Part>) -> ExitCode {
+/// Provisions, runs `only` or everything, and prints the summary. With `faults` every fault of a cluster is tried after the
+/// end-to-end tests, of which a short set is part.
+pub(crate) fn run(only: Option<Part>, faults: bool) -> ExitCode {
     let places = Places::find();
     let mut steps = Steps::default();
     if steps.perform("provision", || provision::provision(only, &places.target)) {
@@ -64,7 +69,9 @@ pub(crate) fn run(only: Option<Part>) -> ExitCode {
             rust(&places, &mut steps);
         }
         if only != Some(Part::Rust) {
-            end_to_end(&places, &mut steps);
+            end_to_end(&places, faults, &mut steps);
+        } else if faults {
+            steps.not_run(&[FAULTS], "they are end-to-end tests");
         }
     }
     steps.finish()
@@ -79,19 +86,20 @@ fn rust(places: &Places, steps: &mut Steps) {
     steps.run("tests in Rust", &mut places.cargo(&["test", "--locked", "--workspace"]));
 }
 
-fn end_to_end(places: &Places, steps: &mut Steps) {
+fn end_to_end(places: &Places, faults: bool, steps: &mut Steps) {
     if steps.run(BUILD, &mut places.cargo(&["build", "--locked", "--release", "--package", "soundpost"])) {
-        node(places, steps);
+        node(places, faults, steps);
         python(places, steps);
         dist::all(places, steps);
     } else {
         steps.not_run(&NODE_STEPS, BUILD);
+        steps.not_run(if faults { &[FAULTS] } else { &[] }, BUILD);
         steps.not_run(&PYTHON_STEPS, BUILD);
         steps.not_run(&dist::STEPS, BUILD);
     }
 }
 
-fn node(places: &Places, steps: &mut Steps) {
+fn node(places: &Places, faults: bool, steps: &mut Steps) {
     let [packages, of_the_example, tests] = NODE_STEPS;
     let npm = ["ci", "--no-audit", "--no-fund", "--prefer-offline"];
     let example = places.root.join("examples/echo-chat");
@@ -100,12 +108,24 @@ fn node(places: &Places, steps: &mut Steps) {
         steps.run(of_the_example, places.node("npm", &npm).current_dir(example)),
     ];
     if installed != [true, true] {
+        steps.not_run(if faults { &[FAULTS] } else { &[] }, "packages are missing");
         return steps.not_run(&[tests], "packages are missing");
     }
-    // Two files at a time, as CI has two cores; a file that hangs is ended, and fails, after two minutes.
-    let arguments = ["--test", "--test-reporter=spec", "--test-concurrency=2", "--test-timeout=120000"];
+    // A file that hangs is ended, and fails, after two minutes.
+    steps.run(tests, &mut tests_in_node(places, "120000"));
+    if faults {
+        // Some of these last for ten minutes: most of it they wait, for leases to end.
+        let mut all = tests_in_node(places, "1200000");
+        steps.run(FAULTS, all.args(FAULT_FILES));
+    }
+}
+
+/// The runner of the tests in Node: two files at a time, as CI has two cores.
+fn tests_in_node(places: &Places, timeout_milliseconds: &str) -> Command {
+    let arguments = ["--test", "--test-reporter=spec", "--test-concurrency=2", "--test-timeout"];
     let mut node = places.node("node", &arguments);
-    steps.run(tests, node.current_dir(&places.e2e).env("CARGO_TARGET_DIR", &places.target));
+    node.arg(timeout_milliseconds).current_dir(&places.e2e).env("CARGO_TARGET_DIR", &places.target);
+    node
 }
 
 fn python(places: &Places, steps: &mut Steps) {

@@ -29,6 +29,9 @@ enum Task {
         /// Run one part alone.
         #[arg(long)]
         only: Option<Part>,
+        /// Try every fault of a cluster too, not only the short set: some minutes more.
+        #[arg(long)]
+        faults: bool,
     },
     /// Make the release archive and the `.deb` of this platform, in `target/dist`.
     Dist,
@@ -49,7 +52,7 @@ pub(crate) enum Part {
 
 fn main() -> ExitCode {
     match Arguments::parse().task {
-        Task::Test { only } => checks::run(only),
+        Task::Test { only, faults } => checks::run(only, faults),
         Task::Dist => dist::run(),
         Task::Autobahn => autobahn::run(),
         Task::Fuzz(arguments) => fuzz::run(&arguments),

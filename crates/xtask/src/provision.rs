@@ -32,10 +32,11 @@ const NEEDS: &[Need] = &[
         part: None,
         is_met: || on_path("cc") && on_path("make"),
     },
+    // Nodes are tried in clusters of processes, the adapter's parts alone.
     Need {
         what: "redis-server",
         packages: &["redis-server"],
-        part: Some(Part::Rust),
+        part: None,
         is_met: || on_path("redis-server"),
     },
     // Clients and publishers go through both proxies.
