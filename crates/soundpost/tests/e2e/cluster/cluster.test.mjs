@@ -338,5 +338,8 @@ test('deployments on one redis never meet', async (t) => {
     assert.ok(cluster.seats.every(({ client }) => client.connection.state === 'connected'))
     assert.ok(cluster.transitions().every(({ id }) => cluster.seats.some(({ user }) => user === id)))
   }
+  for (const cluster of deployments) await cluster.account()
+  // All leave together, as each is watched until its topics are left.
+  for (const cluster of deployments) cluster.seats.forEach((seat) => seat.close())
   for (const cluster of deployments) await cluster.finish()
 })

@@ -21,8 +21,9 @@ class Log {
   transitions = []
   /** `{at, event, data}`: what somebody published. */
   events = []
-  /** The last number of subscribers that it was told. */
+  /** The last number of subscribers that it was told, and all with their times: `{at, count}`. */
   count
+  counts = []
   /** From when to when, by its own clock, it surely was on the channel. */
   since
   leftAt
@@ -49,7 +50,7 @@ class Log {
     else if (this.isLeaving) this.late += 1
     else if (event === 'pusher_internal:member_added') this.#change(at, 'added', data.user_id)
     else if (event === 'pusher_internal:member_removed') this.#change(at, 'removed', data.user_id)
-    else if (event === 'pusher_internal:subscription_count') this.count = data.subscription_count
+    else if (event === 'pusher_internal:subscription_count') this.#number(at, data.subscription_count)
     else if (event === 'pusher:subscription_error') this.problems.push(`subscription refused: ${JSON.stringify(data)}`)
     else {
       if (!this.isSubscribed) this.problems.push(`${event} before the subscription`)
@@ -67,6 +68,11 @@ class Log {
     if (presence.count !== ids.length || presence.ids.length !== ids.length) this.problems.push('a roster that is at odds with itself')
     if (!ids.includes(this.user)) this.problems.push(`${this.user} is not in the first roster`)
     this.roster = new Set(ids)
+  }
+
+  #number(at, count) {
+    this.count = count
+    this.counts.push({ at, count })
   }
 
   #change(at, change, id) {

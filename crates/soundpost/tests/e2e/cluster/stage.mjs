@@ -286,17 +286,21 @@ export class Cluster {
     return sum
   }
 
+  /** Ends the publishers, and asserts that nobody saw a contradiction and that the events add up; gives their account. */
+  async account(options) {
+    await Promise.all(this.publishers.map((publisher) => publisher.stop()))
+    // An event is delivered after its publisher was answered, by a little.
+    await eventually(() => account(this.publishers, this.seats, options).lost === 0, 'last events').catch(() => {})
+    this.assertConsistent()
+    return this.assertEvents(options)
+  }
+
   /**
    * The end of every test: nobody saw a contradiction, the events add up; then all leave, and nothing may be left, in
    * Redis or in the nodes. Gives the account of the events.
    */
   async finish(options = {}) {
-    await Promise.all(this.publishers.map((publisher) => publisher.stop()))
-    // An event is delivered after its publisher was answered, by a little.
-    const excused = () => account(this.publishers, this.seats, options)
-    await eventually(() => excused().lost === 0, 'last events').catch(() => {})
-    this.assertConsistent()
-    const events = this.assertEvents(options)
+    const events = await this.account(options)
     this.seats.forEach((seat) => seat.close())
     await eventually(async () => (await this.leftovers()).length === 0, 'clean cluster', DEADLINE + LINGER).catch(async ({ message }) => {
       throw new Error(`${message}:\n${(await this.leftovers()).join('\n')}`)

@@ -77,6 +77,24 @@ for (const [what, { server, restart, save, away }] of Object.entries({
   })
 }
 
+test('counts of subscribers that have not changed are not told again when redis is back', async (t) => {
+  const scene = await setScene(t, { settings: { app: { subscription_count: true } } })
+  const { cluster } = scene
+  const subscribers = scene.stable.length
+  await eventually(() => scene.stable.every((seat) => seat.log('orders').count === subscribers), 'counts')
+  scene.begin({ churning: [] })
+  await pause(300)
+  const killed = performance.now()
+  await cluster.redis.kill()
+  await scene.degraded()
+  await pause(1000)
+  await cluster.redis.start({ isEmpty: true })
+  await finish(t, scene, 'redis killed, back empty, counts told', killed, performance.now())
+  const told = scene.stable.flatMap((seat) => seat.log('orders').counts.filter(({ at, count }) => at >= killed && count !== subscribers)
+    .map(({ at, count }) => `${seat.user} at ${seat.node.name}: ${count} after ${Math.round(at - killed)} ms`))
+  assert.deepEqual(told.filter((_, n) => n < 20), [])
+})
+
 for (const milliseconds of [3000, 10_000]) {
   test(`redis stands still for ${milliseconds / 1000} s`, async (t) => {
     const scene = await setScene(t)
