@@ -4,7 +4,7 @@ import assert from 'node:assert/strict'
 import { test } from 'node:test'
 import { Inbox, eventually } from '../harness.mjs'
 import { MASTER, startSentinel } from './redis.mjs'
-import { MEMBERS_GONE, PRESENCE_EQUAL, ROOM, SERVICE_BACK, around, between, isDegraded, pause, setScene } from './scene.mjs'
+import { MEMBERS_GONE, ON_A_LOADED_MACHINE, PRESENCE_EQUAL, ROOM, SERVICE_BACK, around, between, isDegraded, pause, setScene } from './scene.mjs'
 import { report } from './stage.mjs'
 
 test('a node is killed', async (t) => {
@@ -56,7 +56,7 @@ test('redis is killed and comes back empty', async (t) => {
   await cluster.redis.start({ isEmpty: true })
   const served = await scene.served(back, SERVICE_BACK)
   await scene.rest()
-  const agreed = await cluster.agreed(back, PRESENCE_EQUAL)
+  const agreed = await cluster.agreed(back, PRESENCE_EQUAL + ON_A_LOADED_MACHINE)
   scene.assertQuiet(killed)
   const figures = { agreed, served: `${served} ms`, ...(await scene.pings()), ...scene.assertAnswered(killed) }
   assert.ok(figures.refused > 0)
@@ -76,7 +76,7 @@ test('a node is cut off from redis for 3 s, its connections stay open', async (t
   b.proxy.heal()
   const served = await scene.served(healed, SERVICE_BACK)
   await scene.rest()
-  const agreed = await cluster.agreed(healed, PRESENCE_EQUAL)
+  const agreed = await cluster.agreed(healed, PRESENCE_EQUAL + ON_A_LOADED_MACHINE)
   scene.assertQuiet(cut)
   const figures = { agreed, served: `${served} ms`, ...(await scene.pings()), ...scene.assertAnswered(cut) }
   assert.equal(figures.refused, 0)
@@ -100,7 +100,7 @@ test('sentinel fails over', async (t) => {
   const moved = performance.now()
   const served = await scene.served(moved, SERVICE_BACK)
   await scene.rest()
-  const agreed = await cluster.agreed(moved, PRESENCE_EQUAL)
+  const agreed = await cluster.agreed(moved, PRESENCE_EQUAL + ON_A_LOADED_MACHINE)
   scene.assertQuiet(began)
   const figures = { agreed, moved: `${Math.round(moved - promoted)} ms`, served: `${served} ms`, ...(await scene.pings()), ...scene.assertAnswered(began) }
   // What the old master had last, the new one may never get.

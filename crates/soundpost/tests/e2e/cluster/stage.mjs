@@ -257,7 +257,7 @@ export class Cluster {
   async agreed(since, milliseconds = DEADLINE) {
     const until = performance.now() + milliseconds - (performance.now() - since)
     for (;;) {
-      const differences = await this.differences().catch((error) => [String(error)])
+      const differences = await this.differences().catch(({ message, url, body }) => [`${message} ${url?.split('?')[0] ?? ''} ${body ?? ''}`])
       const now = performance.now()
       if (differences.length === 0) return Math.round(now - since)
       if (now > until) throw new Error(`no agreement within ${milliseconds} ms:\n${differences.join('\n')}`)
