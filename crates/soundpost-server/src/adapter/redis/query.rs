@@ -174,6 +174,13 @@ impl Shared {
         (tag, vec![Bytes::from_static(b"HGETALL"), sharers])
     }
 
+    /// What goes on reading an index.
+    fn scan_command(&self, life: NodeId, cursor: &Bytes) -> Command {
+        let [verb, count, chunk] = ["SSCAN", "COUNT", "1000"].map(Bytes::from);
+        let words = vec![verb, self.names.index(life), cursor.clone(), count, chunk];
+        (keys::index_tag(life).into(), words)
+    }
+
     /// What reads all shares of a channel.
     fn shares_command(&self, tag: Bytes) -> Command {
         let digest = self.digests.get().map(|digests| digests.of(super::scripts::Script::Read).to_vec());
@@ -283,30 +290,24 @@ impl Redis {
         let from = keys::channel_tag(app, "").len() - 1;
         let mut names = BTreeSet::new();
         let (_, living) = self.0.ask(vec![(Bytes::new(), vec![Bytes::from_static(b"PING")])], until).await?;
-        for life in living.all() {
-            let (index, home) = (self.0.names.index(life), Bytes::from(keys::index_tag(life)));
-            let mut cursor = Bytes::from_static(b"0");
-            loop {
-                let words = ["SSCAN", "", "", "COUNT", "1000"].map(Bytes::from);
-                let [verb, _, _, count, chunk] = words;
-                let words = vec![verb, index.clone(), cursor, count, chunk];
-                let (replies, _) = self.0.ask(vec![(home.clone(), words)], until).await?;
-                refused(&replies)?;
-                let Some([next, tags]) = replies.first().map(answers::items) else {
-                    return Err(Refused::Away);
-                };
-                for tag in
-                    answers::items(tags).iter().map(answers::text).filter(|tag| tag.starts_with(&begin))
-                {
+        let mut cursors: Vec<_> =
+            living.all().into_iter().map(|life| (life, Bytes::from_static(b"0"))).collect();
+        // All indexes go on side by side, so that many nodes take no more round trips than one.
+        while !cursors.is_empty() {
+            let scans = cursors.iter().map(|(life, cursor)| self.0.scan_command(*life, cursor));
+            let (replies, _) = self.0.ask(scans.collect(), until).await?;
+            refused(&replies)?;
+            for ((_, cursor), reply) in cursors.iter_mut().zip(&replies) {
+                let [next, tags] = answers::items(reply) else { return Err(Refused::Away) };
+                let tags = answers::items(tags).iter().map(answers::text);
+                for tag in tags.filter(|tag| tag.starts_with(&begin)) {
                     let name = tag.get(from..tag.len() - 1).and_then(|name| str::from_utf8(name).ok());
                     // What is in an index of a user who signs in is no name of a channel.
                     names.extend(name.and_then(|name| ChannelName::parse(name, &limits).ok()));
                 }
-                cursor = Bytes::copy_from_slice(answers::text(next));
-                if *cursor == *b"0" || cursor.is_empty() {
-                    break;
-                }
+                *cursor = Bytes::copy_from_slice(answers::text(next));
             }
+            cursors.retain(|(_, cursor)| !cursor.is_empty() && **cursor != *b"0");
         }
         names.retain(|name| name.kind() != ChannelKind::ServerToUser);
         Ok(names.into_iter().collect())
