@@ -147,3 +147,21 @@ fn python(places: &Places, steps: &mut Steps) {
     let mut test = places.command(&python, &["-B"]);
     steps.run(tests, test.arg(places.e2e.join("sdk_test.py")).env("CARGO_TARGET_DIR", &places.target));
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_file_of_faults_is_run() {
+        let folder = Places::find().e2e.join("cluster/faults");
+        let mut found: Vec<_> = std::fs::read_dir(folder)
+            .unwrap()
+            .map(|entry| format!("cluster/faults/{}", entry.unwrap().file_name().display()))
+            .collect();
+        let mut listed = FAULT_FILES.to_vec();
+        found.sort_unstable();
+        listed.sort_unstable();
+        assert_eq!(found, listed);
+    }
+}

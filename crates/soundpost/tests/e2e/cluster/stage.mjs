@@ -97,6 +97,8 @@ export class Cluster {
   nodes = []
   seats = []
   publishers = []
+  /** Nodes are asked for the list of all channels, too, which takes some round trips to Redis. */
+  isListed = true
   #clients = new Clients()
   #ends = []
   #options
@@ -245,6 +247,7 @@ export class Cluster {
       })
       await Promise.all(asked)
     }
+    if (!this.isListed) return differences
     const occupied = new Set(this.present.flatMap(({ wants }) => [...wants]))
     for (const node of nodes) {
       const { channels } = await this.get(node, '/channels')
