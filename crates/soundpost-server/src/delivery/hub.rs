@@ -53,6 +53,8 @@ const LINGER: Duration = Duration::from_secs(2);
 struct Pending {
     ticket: u32,
     key: Arc<ChannelKey>,
+    /// Once it waits in the lobby: the subscribes that are answered when it is let in.
+    answers: u32,
 }
 
 /// What is left of a connection that has been told to close.

@@ -220,3 +220,27 @@ fn who_waits_for_a_large_roster_gets_the_one_of_its_turn() {
         assert_eq!(view.members(), members, "{view:?}");
     }
 }
+
+#[test]
+fn who_asks_again_while_it_waits_for_a_large_roster_is_answered_again() {
+    let server = TestServer::start_with(vec![crate::support::app("one")], |settings| {
+        settings.server.workers = 1.try_into().unwrap();
+    });
+    let id = |n: usize| format!("user-{n}");
+    let mut clients: Vec<_> = (0..60).map(|_| server.connect()).collect();
+    for (n, client) in clients.iter_mut().enumerate() {
+        let data = json!({"user_id": id(n), "user_info": "x".repeat(2000)}).to_string();
+        let subscription = client.subscription(ROOM, Some(&data));
+        client.send(&subscription);
+        client.send(&subscription);
+    }
+    for (n, client) in clients.iter_mut().enumerate() {
+        View::at_first(client, &id(n));
+        loop {
+            match client.event()["event"].as_str().unwrap() {
+                "pusher_internal:member_added" => {}
+                event => break assert_eq!(event, "pusher_internal:subscription_succeeded"),
+            }
+        }
+    }
+}

@@ -48,7 +48,7 @@ impl Hub {
             self.delivery.note_presence(&user, joiner.socket_id, true);
         }
         if let Some(seat) = self.seats.get_mut(name) {
-            seat.pending.push(Pending { ticket, key });
+            seat.pending.push(Pending { ticket, key, answers: 0 });
         }
         Ok(())
     }
@@ -142,14 +142,21 @@ impl Hub {
         seat.places.push(place);
     }
 
-    /// The repeated join has come up: gives back what to tell the client, if it still holds the channel.
+    /// The repeated join has come up: gives back what to tell the client, if it still holds the channel. Who waits in the
+    /// lobby is told when it is let in.
     pub(in crate::delivery) fn enter_again(
         &mut self,
         name: ConnectionRef,
         key: &ChannelKey,
     ) -> Option<Frame> {
-        let channel = self.subscribers.find(key)?;
-        let place = *self.seats.get(name)?.places.iter().find(|place| place.channel == channel)?;
+        let channel = self.subscribers.find(key);
+        let seat = self.seats.get_mut(name)?;
+        let Some(place) = seat.places.iter().find(|place| Some(place.channel) == channel).copied() else {
+            let waits = |pending: &&mut Pending| pending.answers > 0 && *pending.key == *key;
+            let waiting = seat.pending.iter_mut().find(waits)?;
+            waiting.answers = waiting.answers.saturating_add(1);
+            return None;
+        };
         let (roster_version, frame) = self.success(key)?;
         self.subscribers.renew(place, roster_version);
         Some(frame)

@@ -12,7 +12,7 @@ use std::{
 use foldhash::quality::RandomState;
 use soundpost_protocol::websocket::Frame;
 
-use super::{Hub, Seat};
+use super::{Hub, Pending, Seat};
 use crate::{
     apps::ChannelKey,
     delivery::{ConnectionRef, Item, inbox::Urgency},
@@ -76,6 +76,9 @@ impl Hub {
             if self.lobby.waiting.is_empty() {
                 self.lobby.wanted = bytes;
             }
+            if let Some(pending) = self.pending(&newcomer) {
+                pending.answers = 1;
+            }
             self.lobby.waiting.push_back(newcomer);
         } else {
             self.let_in(&newcomer, &key, roster_version, &frame, at_once);
@@ -105,6 +108,11 @@ impl Hub {
         Some((key, roster_version, frame))
     }
 
+    fn pending(&mut self, newcomer: &Newcomer) -> Option<&mut Pending> {
+        let mut pending = self.seats.get_mut(newcomer.name)?.pending.iter_mut();
+        pending.find(|pending| pending.ticket == newcomer.ticket)
+    }
+
     fn let_in(
         &mut self,
         newcomer: &Newcomer,
@@ -114,11 +122,14 @@ impl Hub {
         at_once: bool,
     ) {
         let name = newcomer.name;
+        let answers = self.pending(newcomer).map_or(1, |pending| pending.answers.max(1));
         self.enter(name, newcomer.ticket, key, roster_version);
         if frame.bytes().len() > LIGHT_BYTES {
             self.lobby.send_off(name, frame.bytes().len());
         }
-        self.give(name, frame, at_once);
+        for _ in 0..answers {
+            self.give(name, frame, at_once);
+        }
         if let Some(cached) = &newcomer.cached {
             self.give(name, cached, at_once);
         }
