@@ -132,10 +132,15 @@ impl Roster {
         self.users.get(user_id).is_some_and(|holders| holders.iter().any(|held| held.node != node))
     }
 
+    /// The connections of `node` that hold a user here.
+    pub(crate) fn holders_of(&self, node: NodeId, user_id: &UserId) -> impl Iterator<Item = &Holder> {
+        let holders = self.users.get(user_id).map(|holders| holders.iter());
+        holders.into_iter().flatten().filter(move |held| held.node == node)
+    }
+
     /// The connection of `node` that holds a user here, if it does.
     pub(crate) fn holder(&self, node: NodeId, socket_id: SocketId, user_id: &UserId) -> Option<&Holder> {
-        let holders = self.users.get(user_id)?;
-        holders.iter().find(|held| held.node == node && held.socket_id == socket_id)
+        self.holders_of(node, user_id).find(|held| held.socket_id == socket_id)
     }
 
     /// Takes a connection out without counting a change of its share. `None` if it was not in, else whether it was its

@@ -210,7 +210,7 @@ impl Delivery {
         leaving: &Leaving<'_>,
         wakes: &mut Wakes<'_>,
     ) {
-        if self.hold(joiner.socket_id, channel, user_id, leaving) {
+        if self.hold(joiner.socket_id, channel, user_id, leaving, Instant::now()) {
             return;
         }
         let Some(presence) = channel.presence.as_deref_mut() else { return };
@@ -225,20 +225,30 @@ impl Delivery {
         }
     }
 
-    /// Puts the end of a member off, if the app wants that and no other connection stands for its user. True if so.
+    /// Puts the end of a member off, if the app wants that and no other connection of this node stands for its user. True
+    /// if so. Every node holds its own, so the user goes when the last hold of all ends, whoever left when.
     pub(super) fn hold(
         &self,
         socket_id: SocketId,
         channel: &mut Channel,
         user_id: &UserId,
         leaving: &Leaving<'_>,
+        now: Instant,
     ) -> bool {
-        let Some(Presence { roster, held, .. }) = channel.presence.as_deref_mut() else { return false };
-        if leaving.is_quiet || leaving.hold.is_zero() || !roster.is_last(socket_id, user_id) {
+        let Channel { key, presence, cluster, .. } = channel;
+        let Some(Presence { roster, held, .. }) = presence.as_deref_mut() else { return false };
+        if leaving.is_quiet || leaving.hold.is_zero() {
             return false;
         }
-        let removal = Due::Removed(Arc::clone(&channel.key), user_id.clone());
-        let removal = self.ticker.put_off(Instant::now() + leaving.hold, removal);
+        let is_last = match cluster {
+            Some(clustered) => clustered.machine.is_last_here(socket_id, user_id),
+            None => roster.is_last(socket_id, user_id),
+        };
+        if !is_last {
+            return false;
+        }
+        let removal = Due::Removed(Arc::clone(key), user_id.clone());
+        let removal = self.ticker.put_off(now + leaving.hold, removal);
         held.insert(user_id.clone(), (socket_id, removal));
         true
     }

@@ -93,6 +93,20 @@ impl ClusterChannel {
         }
     }
 
+    /// Whether this connection stands for the user, and none of this node beside it but such as are leaving, too. What the
+    /// other nodes hold does not matter: they do not know of each other who is leaving in the same moment.
+    pub fn is_last_here(&self, socket_id: SocketId, user_id: &UserId) -> bool {
+        let leaves = |held: SocketId| {
+            let is_leave = |want: &Want| matches!(&want.what, What::Change(Change::Leave { socket_id, .. }) if *socket_id == held);
+            self.wants.iter().any(is_leave)
+        };
+        let roster = self.shares.roster();
+        roster.holder(self.life, socket_id, user_id).is_some()
+            && roster
+                .holders_of(self.life, user_id)
+                .all(|held| held.socket_id == socket_id || leaves(held.socket_id))
+    }
+
     /// A connection goes, whether it was let in or still waits; `user_id` on presence channels.
     pub fn leave(&mut self, socket_id: SocketId, user_id: Option<&UserId>, cx: &mut Context<'_>) {
         if self.forget_waiting(socket_id, Role::Subscriber) {

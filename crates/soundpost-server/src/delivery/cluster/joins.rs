@@ -247,7 +247,7 @@ impl Turn<'_, '_> {
             Some(Phase::Joining { .. }) => {}
             None => self.channel.subtract(worker),
         }
-        let is_held = |user_id| self.delivery.hold(socket_id, self.channel, user_id, leaving);
+        let is_held = |user_id| self.delivery.hold(socket_id, self.channel, user_id, leaving, self.now);
         if !leaving.user_id.is_some_and(is_held) {
             self.call(|machine, cx| machine.leave(socket_id, leaving.user_id, cx));
         }

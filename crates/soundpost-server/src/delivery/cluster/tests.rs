@@ -1,5 +1,6 @@
 //! Two nodes over a store that does what Redis' scripts do: what their clients see.
 
+mod holds;
 mod random;
 mod store;
 mod world;
@@ -281,35 +282,6 @@ fn a_life_that_others_took_for_dead_is_renounced() {
     assert_eq!(world.nodes[0].cluster.take_renounced(), None, "another life's");
     delivery.refused(&subject, NodeId(1), 1, true);
     assert_eq!(world.nodes[0].cluster.take_renounced(), Some(NodeId(1)));
-}
-
-#[test]
-fn who_is_held_may_come_back_on_any_node() {
-    let mut world = World { hold: Duration::from_secs(3), ..World::new() };
-    world.join((0, 0), ROOM, Some("ada")).unwrap();
-    world.join((1, 1), ROOM, Some("bob")).unwrap();
-    world.settle();
-    world.heard((0, 0), ROOM);
-    world.leave((1, 1), ROOM);
-    world.join((0, 3), ROOM, Some("bob")).unwrap();
-    world.settle();
-    world.pass(5);
-    assert_eq!(world.heard((0, 0), ROOM), [""; 0], "back on the other node");
-    world.leave((0, 3), ROOM);
-    world.join((0, 5), ROOM, Some("bob")).unwrap();
-    world.settle();
-    world.leave((0, 5), ROOM);
-    world.join((0, 5), ROOM, Some("bob")).unwrap();
-    world.settle();
-    assert!(world.client((0, 5), ROOM).has_entered(), "the same connection");
-    world.pass(5);
-    assert_eq!(world.heard((0, 0), ROOM), [""; 0], "back on this node");
-    world.leave((0, 5), ROOM);
-    world.settle();
-    assert_eq!(world.heard((0, 0), ROOM), [""; 0], "not before its time");
-    world.pass(5);
-    assert_eq!(world.heard((0, 0), ROOM), ["removed bob"]);
-    world.assert_empty();
 }
 
 #[test]
