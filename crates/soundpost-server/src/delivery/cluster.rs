@@ -99,18 +99,12 @@ impl Clustered {
 
     /// The counts over all nodes, if they are known for certain.
     pub(super) fn counts(&self) -> Option<ChannelCounts> {
-        if !self.machine.is_live() {
+        let is_presence = self.machine.is_presence();
+        if !self.machine.is_live() || (self.was_silent && !is_presence) {
             return None;
         }
-        let subscriptions = self.machine.count();
-        let users = if self.machine.is_presence() {
-            Some(u32::try_from(self.machine.roster().len()).unwrap_or(u32::MAX))
-        } else if self.was_silent {
-            return None;
-        } else {
-            None
-        };
-        Some(ChannelCounts { subscriptions, users })
+        let users = || u32::try_from(self.machine.roster().len()).unwrap_or(u32::MAX);
+        Some(ChannelCounts { subscriptions: self.machine.count(), users: is_presence.then(users) })
     }
 
     /// Notes what the app wants, which a reload may have changed since.

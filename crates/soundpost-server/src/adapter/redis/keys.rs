@@ -2,7 +2,8 @@
 //!
 //! `N` is `prefix:database:channel`, for topics know no databases. What belongs to one channel carries the tag
 //! `{app/channel}`, so that a Redis Cluster has it on one server and one script can touch all of it; what belongs to a
-//! user who signs in, `{app/@user/id}`. No name of a channel and no id of an app has a slash in it.
+//! user who signs in, `{app/@user/id}`. No name of a channel and no id of an app has a slash or a brace in it. A user's id may
+//! be any text; behind the last brace of a name stands only its kind, so where the id ends is certain, too.
 //!
 //! | name | what |
 //! |---|---|
@@ -146,4 +147,82 @@ impl Names {
 /// The tag of a life's index.
 pub(super) fn index_tag(life: NodeId) -> String {
     format!("{{{}}}", hex(life))
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::HashSet;
+
+    use soundpost_protocol::{
+        app::{App, AppKey, AppSecret, Limits},
+        channel::ChannelName,
+        presence::UserId,
+    };
+
+    use super::*;
+    use crate::{
+        apps::{Apps, ChannelKey},
+        config::{OnOutage, RedisAddress, RedisServers},
+    };
+
+    fn names() -> Names {
+        Names::new(&RedisSettings {
+            servers: RedisServers::Standalone(RedisAddress::Tcp("127.0.0.1".to_owned(), 6379)),
+            username: None,
+            password: None,
+            database: 0,
+            tls: None,
+            prefix: "soundpost".to_owned(),
+            channel: "reverb".to_owned(),
+            local_first: false,
+            on_outage: OnOutage::Refuse,
+        })
+    }
+
+    #[test]
+    fn what_holds_a_tag_together_is_in_no_id_of_an_app_and_no_name_of_a_channel() {
+        for odd in ["/", "{", "}"] {
+            assert!(AppId::parse(&format!("a{odd}b")).is_err(), "{odd}");
+            for begin in ["a", "private-", "presence-", "#server-to-user-"] {
+                let name = format!("{begin}{odd}b");
+                assert!(ChannelName::parse(&name, &Limits::default()).is_err(), "{name}");
+            }
+        }
+    }
+
+    #[test]
+    fn no_two_things_share_a_name() {
+        let app = |id: &str| {
+            App::new(AppId::parse(id).unwrap(), AppKey::parse(id).unwrap(), AppSecret::new("secret"))
+        };
+        let apps = Apps::new(vec![app("a"), app("nodes"), app("0000000000000001")], 1);
+        let names = names();
+        let (mut all, mut count) = (HashSet::new(), 0);
+        let mut add = |name: Bytes| {
+            count += 1;
+            assert!(all.insert(name.clone()), "{name:?} twice");
+        };
+        let lives = [NodeId(1), NodeId(u64::MAX)];
+        for app in apps.table().all() {
+            let channels = ["@user", "@user,1", "nodes", "control", "0000000000000001", "#server-to-user-1"];
+            let channels = channels.map(|name| {
+                let name = ChannelName::parse(name, &Limits::default()).unwrap();
+                Subject::Channel(ChannelKey { app: app.index, name }.into())
+            });
+            let users = ["1", "}", "1}:t", "1}:s", "1}:s:0000000000000001", "1}:d", "/", "@user/1", "{a/1}"];
+            let users = users.map(|id| Subject::User(UserKey { app: app.index, id: UserId::from_text(id) }));
+            for subject in channels.iter().chain(&users) {
+                let tag = tag(&app.app.id, subject);
+                [names.topic(&tag), names.sharers(&tag), names.kept(&tag)].into_iter().for_each(&mut add);
+                for life in lives {
+                    [names.share(&tag, life), names.tombstone(&tag, life)].into_iter().for_each(&mut add);
+                }
+            }
+        }
+        [names.control(), names.lives()].into_iter().for_each(&mut add);
+        for life in lives {
+            [names.lease(life), names.index(life)].into_iter().for_each(&mut add);
+        }
+        assert_eq!(count, 3 * 15 * 7 + 6);
+    }
 }
