@@ -1,6 +1,6 @@
 //! The master that sentinels name.
 
-use std::net::TcpListener;
+use std::{net::TcpListener, time::Duration};
 
 use soundpost_server::{
     adapter::redis::wire::topology::moved,
@@ -33,6 +33,25 @@ fn the_master_is_found_before_and_after_a_failover() {
         }
     }
     block_on(async { try_out(&mut connect(&settings).await.unwrap()).await });
+}
+
+#[test]
+fn another_master_is_followed_at_once_while_the_former_one_still_takes_itself_for_one() {
+    let three = Sentinel::start("");
+    let silent: Vec<_> = (0..4).map(|_| TcpListener::bind("127.0.0.1:0").unwrap()).collect();
+    let others: Vec<_> = silent.iter().map(|one| local(one.local_addr().unwrap().port())).collect();
+    let settings = settings(three.settings(&others));
+    let before = three.servers[0].address().to_string();
+    // Half a second until it looks, and another one for those that do not answer, however many there are.
+    let limit = Duration::from_millis(1500);
+    assert!(
+        block_on(async { timeout(limit, moved(&settings, &before)).await }).is_err(),
+        "there is no other yet"
+    );
+    three.begin_fail_over();
+    block_on(async { timeout(limit, moved(&settings, &before)).await }).unwrap();
+    let masters = block_on(connect(&settings)).unwrap();
+    assert_eq!(masters[0].run_id, three.servers[1].info("run_id"));
 }
 
 #[test]

@@ -46,13 +46,19 @@ impl Sentinel {
         said.lines().nth(1).unwrap().parse().unwrap()
     }
 
-    /// The other server becomes the master. Waits until the sentinel says so, and the former one knows.
-    pub(crate) fn fail_over(&self) {
+    /// The other server becomes the master. Waits until the sentinel says so; the former one may not know yet.
+    pub(crate) fn begin_fail_over(&self) {
         let before = self.master_port();
         wait_until("the sentinel finds the replica good", || {
             self.sentinel.ask(&["SENTINEL", "failover", MASTER]) == "OK"
         });
         wait_until("there is another master", || self.master_port() != before);
+    }
+
+    /// The same, and waits until the former master knows.
+    pub(crate) fn fail_over(&self) {
+        let before = self.master_port();
+        self.begin_fail_over();
         let former = self.servers.iter().find(|server| server.port == before).unwrap();
         wait_until("the former master is a replica", || former.ask(&["ROLE"]).starts_with("slave"));
     }

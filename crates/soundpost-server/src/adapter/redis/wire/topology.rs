@@ -1,6 +1,6 @@
 //! Who the masters are, and two connections to each: one for commands, one for topics.
 
-use std::{future::Future, ops::RangeInclusive, sync::Arc, time::Duration};
+use std::{collections::BTreeMap, future::Future, ops::RangeInclusive, sync::Arc, time::Duration};
 
 use tokio::{
     task::JoinSet,
@@ -24,8 +24,9 @@ pub const DISCOVERY_TIMEOUT: Duration = Duration::from_secs(3);
 /// One that is asked, a sentinel or a node of the cluster, has so long to answer; then the next one is.
 pub const ASKED_TIMEOUT: Duration = Duration::from_millis(500);
 
-/// How often the sentinels are asked whether the master is still the same.
-const LOOK: Duration = Duration::from_secs(1);
+/// How often the sentinels are asked whether the master is still the same. With what the answers may take, a node
+/// follows them within a second and a half.
+const LOOK: Duration = Duration::from_millis(500);
 
 /// A server to work with.
 #[derive(Debug)]
@@ -70,7 +71,7 @@ pub async fn moved(settings: &RedisSettings, address: &str) {
     let RedisServers::Sentinel { master, sentinels, .. } = &settings.servers else {
         return std::future::pending().await;
     };
-    let dialler = Dialler::new(settings.clone());
+    let dialler = Arc::new(Dialler::new(settings.clone()));
     loop {
         sleep(LOOK).await;
         if let Some(named) = named_by_any(&dialler, master, sentinels).await
@@ -83,13 +84,55 @@ pub async fn moved(settings: &RedisSettings, address: &str) {
 }
 
 /// What the first sentinel that answers takes for the master: whoever connects now would begin there.
-async fn named_by_any(dialler: &Dialler, name: &str, sentinels: &[RedisAddress]) -> Option<RedisAddress> {
-    for sentinel in sentinels {
-        if let Ok(Ok(address)) = timeout(ASKED_TIMEOUT, ask_sentinel(dialler, name, sentinel)).await {
+async fn named_by_any(
+    dialler: &Arc<Dialler>,
+    name: &str,
+    sentinels: &[RedisAddress],
+) -> Option<RedisAddress> {
+    let mut asked = Asked::all(dialler, name, sentinels);
+    while let Some(answer) = asked.next().await {
+        if let Ok(address) = answer {
             return Some(address);
         }
     }
     None
+}
+
+/// Sentinels that are asked all at once, so that those that do not answer cost the time of one. Dropping it ends that.
+struct Asked {
+    asking: JoinSet<(usize, Result<RedisAddress, ConnectError>)>,
+    /// Of those that come later in the list than one that has not answered yet.
+    early: BTreeMap<usize, Result<RedisAddress, ConnectError>>,
+    /// Whose answer is the next one.
+    next: usize,
+}
+
+impl Asked {
+    fn all(dialler: &Arc<Dialler>, name: &str, sentinels: &[RedisAddress]) -> Self {
+        let mut asking = JoinSet::new();
+        for (at, sentinel) in sentinels.iter().cloned().enumerate() {
+            let (dialler, name) = (Arc::clone(dialler), name.to_owned());
+            asking.spawn(async move {
+                let late = || Problem::Silent { milliseconds: ASKED_TIMEOUT.as_millis() };
+                let asked = timeout(ASKED_TIMEOUT, ask_sentinel(&dialler, &name, &sentinel)).await;
+                (at, asked.unwrap_or_else(|_| Err(late().at_sentinel(&sentinel))))
+            });
+        }
+        Self { asking, early: BTreeMap::new(), next: 0 }
+    }
+
+    /// The next answer in the order of the list.
+    async fn next(&mut self) -> Option<Result<RedisAddress, ConnectError>> {
+        loop {
+            if let Some(answer) = self.early.remove(&self.next) {
+                self.next += 1;
+                return Some(answer);
+            }
+            // None panics, and none is aborted while this waits.
+            let (at, answer) = self.asking.join_next().await?.ok()?;
+            self.early.insert(at, answer);
+        }
+    }
 }
 
 async fn discovered<T>(found: impl Future<Output = Result<T, ConnectError>>) -> Result<T, ConnectError> {
@@ -121,17 +164,16 @@ async fn connected(
     Ok(Master { address: address.to_string(), run_id, slots, commands, topics })
 }
 
-/// Asks one sentinel after the other, until one knows a master that is there and takes itself for one.
+/// Asks all sentinels, and goes by the first in the list that knows a master that is there and takes itself for one.
 async fn by_sentinels(
-    dialler: &Dialler,
+    dialler: &Arc<Dialler>,
     name: &str,
     sentinels: &[RedisAddress],
 ) -> Result<Master, ConnectError> {
     let (mut tried, mut failed) = (Vec::new(), Vec::new());
-    for sentinel in sentinels {
-        let late = || Problem::Silent { milliseconds: ASKED_TIMEOUT.as_millis() }.at_sentinel(sentinel);
-        let asked = timeout(ASKED_TIMEOUT, ask_sentinel(dialler, name, sentinel)).await;
-        let address = match asked.unwrap_or_else(|_| Err(late())) {
+    let mut asked = Asked::all(dialler, name, sentinels);
+    while let Some(answer) = asked.next().await {
+        let address = match answer {
             Ok(address) if failed.contains(&address) => continue,
             Ok(address) => address,
             Err(error) => {
