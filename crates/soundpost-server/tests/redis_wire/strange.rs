@@ -84,7 +84,10 @@ fn what_is_wrong_is_said_with_what_to_change() {
         |_| b"HTTP/1.1 400 Bad Request\r\n\r\n".to_vec(),
         "not the protocol of Redis: a reply begins with",
     );
-    refused(|_| b"\x15\x03\x01\0\x02\x02\x46".to_vec(), "it speaks TLS; write rediss:// or set redis.tls");
+    refused(
+        |_| b"\x15\x03\x01\0\x02\x02\x46".to_vec(),
+        "it speaks TLS; write rediss:// in front of its address",
+    );
     refused(
         |_| b"-DENIED Redis is running in protected mode because ...\r\n".to_vec(),
         "it is in protected mode and lets in its own host alone",

@@ -35,7 +35,6 @@ impl Session<'_> {
     /// Redis is away from now on. Publishes that nobody can confirm are delivered on this node, or refused; channels
     /// are told.
     pub(super) fn end(mut self) {
-        self.shared.metrics.set_connected(false);
         self.shared.cluster.leave();
         self.node.lives.disconnect();
         let now = self.now;
@@ -120,9 +119,9 @@ impl Session<'_> {
     }
 
     fn remember(&mut self, topic: bytes::Bytes, life: NodeId, sequence: u64) {
-        if self.node.delivered_here.len() < TOPICS_MAX {
-            let here = Here { life, sequence, at: self.now };
-            self.node.delivered_here.insert(topic, here);
+        let here = &mut self.node.delivered_here;
+        if here.len() < TOPICS_MAX || here.contains_key(&topic) {
+            here.insert(topic, Here { life, sequence, at: self.now });
         }
     }
 }

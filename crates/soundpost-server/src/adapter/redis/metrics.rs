@@ -1,6 +1,6 @@
 //! What the adapter counts. All of it may be read at any time.
 
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
+use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 
 use prometheus_client::metrics::histogram::Histogram;
 
@@ -13,8 +13,7 @@ const LATENCY_BOUNDS: [f64; 14] =
 pub struct Total(AtomicU64);
 
 impl Total {
-    /// Adds `n`.
-    /// For the adapter.
+    /// For the adapter: adds `n`.
     pub fn add(&self, n: u64) {
         self.0.fetch_add(n, Relaxed);
     }
@@ -87,7 +86,6 @@ pub struct RedisMetrics {
     pub asks: Level,
     /// What was written and is not answered.
     pub in_flight: Fill,
-    is_connected: AtomicBool,
     /// Milliseconds of the adapter's clock.
     leased_at: AtomicU64,
     started: std::time::Instant,
@@ -113,7 +111,6 @@ impl Default for RedisMetrics {
             publishes: Fill::default(),
             asks: Level::default(),
             in_flight: Fill::default(),
-            is_connected: AtomicBool::new(false),
             leased_at: AtomicU64::new(0),
             started: std::time::Instant::now(),
         }
@@ -121,16 +118,6 @@ impl Default for RedisMetrics {
 }
 
 impl RedisMetrics {
-    /// Whether Redis is there.
-    pub fn is_connected(&self) -> bool {
-        self.is_connected.load(Relaxed)
-    }
-
-    /// For the adapter.
-    pub fn set_connected(&self, is_connected: bool) {
-        self.is_connected.store(is_connected, Relaxed);
-    }
-
     /// Seconds since the lease was last renewed, or since the start if it never was.
     pub fn lease_age_seconds(&self) -> f64 {
         let now = self.started.elapsed().as_secs_f64();

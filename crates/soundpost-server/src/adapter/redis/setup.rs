@@ -48,7 +48,7 @@ async fn reply(pipe: &mut Pipe) -> Result<Reply, Lost> {
         loop {
             if let Some(reply) = pipe.reply()? {
                 if let Reply::Error(line) = reply {
-                    return Poll::Ready(Err(Lost::Said(String::from_utf8_lossy(&line).into_owned())));
+                    return Poll::Ready(Err(Lost::said(&line)));
                 }
                 return Poll::Ready(Ok(reply));
             }
@@ -131,9 +131,7 @@ impl Session<'_> {
         self.now = Instant::now();
         self.beat_heard_at = self.now;
         self.node.lives.connect(self.now);
-        let metrics = &self.shared.metrics;
-        metrics.connects.add(1);
-        metrics.set_connected(true);
+        self.shared.metrics.connects.add(1);
         self.shared.cluster.enter();
         self.shared.outbox.open();
         if !is_new {

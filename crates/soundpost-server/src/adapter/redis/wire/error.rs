@@ -93,7 +93,7 @@ pub enum Problem {
     #[error("{0}; is this the port of Redis?")]
     NotRedis(RespError),
     /// It answers with TLS.
-    #[error("it speaks TLS; write rediss:// or set redis.tls")]
+    #[error("it speaks TLS; write rediss:// in front of its address")]
     TlsExpected,
     /// There is no agreement about TLS.
     #[error("TLS: {0}")]
