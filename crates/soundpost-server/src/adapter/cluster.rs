@@ -96,14 +96,24 @@ impl Cluster {
         if self.is_away() {
             return;
         }
-        self.asks.lock().push_back(ask);
-        self.asked.notify_one();
+        let was_empty = {
+            let asks = &mut *self.asks.lock();
+            asks.push_back(ask);
+            asks.len() == 1
+        };
+        // What is there already has woken the adapter, or waits for room in its window.
+        if was_empty {
+            self.asked.notify_one();
+        }
     }
 
     /// A channel has learnt that the others take this life of the node for over.
     pub fn renounce(&self, life: NodeId) {
-        *self.over.lock() = Some(life);
-        self.asked.notify_one();
+        // One that is over anyway must not hide that this one is.
+        if life == self.life() {
+            *self.over.lock() = Some(life);
+            self.asked.notify_one();
+        }
     }
 
     /// For the adapter: takes all that was asked, in its order; `into` must be empty.
