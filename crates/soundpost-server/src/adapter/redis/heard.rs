@@ -51,7 +51,9 @@ impl Session<'_> {
             [_, Reply::Bulk(name), ..] => name,
             // Before anything is subscribed to, a sign of life comes as a line.
             _ if matches!(reply, Reply::Simple(_)) => &Bytes::new(),
-            _ => return Err(Lost::Unexpected),
+            _ => {
+                return Err(if let Reply::Error(line) = reply { Lost::said(line) } else { Lost::Unexpected });
+            }
         };
         match (answers::word(reply), answers::items(reply)) {
             (b"message" | b"smessage", [_, _, Reply::Bulk(message)]) => self.message(name, message),

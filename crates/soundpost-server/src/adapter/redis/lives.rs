@@ -207,7 +207,7 @@ impl Session<'_> {
     pub(super) fn beaten(&mut self, life: NodeId, asked_at: Instant, reply: &Reply) -> Result<(), Lost> {
         let [had, all] = answers::items(reply) else {
             let Reply::Error(line) = reply else { return Err(Lost::Unexpected) };
-            return Err(Lost::Said(String::from_utf8_lossy(line).into_owned()));
+            return Err(Lost::said(line));
         };
         let now = self.now;
         let node = &mut *self.node;
@@ -252,7 +252,8 @@ impl Session<'_> {
         let now = self.now;
         let table = self.shared.apps.table();
         self.node.look_at_census(&table, now);
-        if wants_beat(&table) {
+        // After the farewell a beat would bring the lease back.
+        if wants_beat(&table) && !self.has_said_farewell {
             self.beat();
         }
         for life in self.node.lives.suspects(now) {
@@ -305,7 +306,7 @@ impl Session<'_> {
             let is_quiet = self.servers.iter().all(|server| server.flights.is_empty());
             return is_quiet || self.now >= since + LEAVING + LEAVING;
         }
-        let has_left = self.shared.hearing.has_left() && self.asks.is_empty();
+        let has_left = self.shared.hearing.has_left() && self.asks_waiting() == 0;
         if !has_left && self.now < since + LEAVING {
             return false;
         }

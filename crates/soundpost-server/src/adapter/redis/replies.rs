@@ -61,13 +61,13 @@ impl Session<'_> {
             b"MASTERDOWN",
             b"NOAUTH",
         ];
-        let text = String::from_utf8_lossy(line.get(..200).unwrap_or(line)).into_owned();
+        let said = Lost::said(line);
         if OVER.iter().any(|word| line.starts_with(word)) {
-            return Err(Lost::Said(text));
+            return Err(said);
         }
         self.shared.metrics.errors.add(1);
         if self.shared.error_line.is_due() {
-            tracing::warn!(answer = text, "redis refuses a command");
+            tracing::warn!(answer = %said, "redis refuses a command");
         }
         Ok(())
     }

@@ -78,6 +78,13 @@ pub(super) enum Lost {
     Overrun,
 }
 
+impl Lost {
+    /// An error of Redis, of which no more is shown than fits a line.
+    pub(super) fn said(line: &[u8]) -> Self {
+        Self::Said(String::from_utf8_lossy(line.get(..200).unwrap_or(line)).into_owned())
+    }
+}
+
 /// One server, and what is on its way.
 pub(super) struct Server {
     pub(super) address: String,
