@@ -182,6 +182,10 @@ pub trait Hearing: Send + Sync + fmt::Debug {
     /// An event has come. All connections of this node that are on the channel get it, but the excluded one.
     fn event(&self, channel: &Arc<ChannelKey>, event: HeardEvent);
 
+    /// An event that is kept has come which this node has delivered before: nobody gets it again, but it stands in the
+    /// store now. `is_newest`: this node has delivered no later one of the channel that is still to come.
+    fn kept(&self, channel: &Arc<ChannelKey>, frame: &Frame, data_bytes: usize, is_newest: bool);
+
     /// Something about who is there has come.
     fn notice(&self, subject: &Subject, life: NodeId, sequence: u64, notice: Notice);
 

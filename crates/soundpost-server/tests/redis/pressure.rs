@@ -15,6 +15,7 @@ use soundpost_protocol::{
     presence::NodeId,
     server_frame,
     socket_id::SocketId,
+    websocket::Frame,
 };
 use soundpost_server::{
     adapter::{
@@ -40,6 +41,7 @@ impl Hearing for Ear {
         let event: Value = serde_json::from_slice(event.frame.payload()).unwrap();
         self.heard.lock().push(event["data"].as_str().unwrap().to_owned());
     }
+    fn kept(&self, _: &Arc<ChannelKey>, _: &Frame, _: usize, _: bool) {}
     fn notice(&self, _: &Subject, _: NodeId, _: u64, _: Notice) {}
     fn acknowledged(&self, _: &Subject, ticket: u64) {
         self.acknowledged.store(ticket, Relaxed);

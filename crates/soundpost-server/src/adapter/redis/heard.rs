@@ -1,5 +1,7 @@
 //! What comes on the topics.
 
+use std::hash::BuildHasher;
+
 use bytes::Bytes;
 use soundpost_protocol::{
     cluster::message::{Body, Message},
@@ -115,9 +117,6 @@ impl Session<'_> {
             Number::Gap(missing) => metrics.gaps.add(missing),
             Number::Duplicate => return metrics.duplicates.add(1),
         }
-        if self.is_delivered(name, life, sequence) {
-            return;
-        }
         let Some(Subject::Channel(channel)) = self.topics.subject(name) else {
             return self.shared.malformed("an event is not on the topic of a channel", name);
         };
@@ -125,6 +124,13 @@ impl Session<'_> {
             return self.shared.malformed("an event holds no frame", name);
         };
         let keep = keep.and_then(|bytes| usize::try_from(bytes).ok());
+        if self.is_delivered(name, life, sequence) {
+            if let Some(data_bytes) = keep {
+                let is_newest = self.is_newest(name, life, sequence);
+                self.shared.hearing.kept(channel, &frame, data_bytes, is_newest);
+            }
+            return;
+        }
         self.shared.hearing.event(channel, HeardEvent { frame, exclude, keep });
     }
 
@@ -135,6 +141,15 @@ impl Session<'_> {
         }
         let here = self.node.delivered_here.get(name);
         here.is_some_and(|here| here.life == life && sequence <= here.sequence)
+    }
+
+    /// Whether this node has published nothing on the topic after this event of its own.
+    fn is_newest(&self, name: &Bytes, life: NodeId, sequence: u64) -> bool {
+        let topic = self.shared.hasher.hash_one(name);
+        // Those of an earlier life were before all of this one.
+        let expected = (life == self.node.life).then_some(sequence);
+        let is_last = self.node.numbers.last(topic) == expected;
+        is_last && !self.shared.outbox.has_lately(topic)
     }
 
     fn controlled(&mut self, app: &str, life: NodeId, sequence: u64, body: Body<'_>) {

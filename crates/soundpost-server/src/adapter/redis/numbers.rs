@@ -40,6 +40,11 @@ impl Numbers {
         next
     }
 
+    /// The last one given on a topic, as far as it is remembered.
+    pub(super) fn last(&self, topic: u64) -> Option<u64> {
+        self.young.get(&topic).or_else(|| self.old.get(&topic)).copied()
+    }
+
     /// Writes life and number into the message.
     pub(super) fn stamp(&mut self, publish: &mut Publish) {
         let Some(message_at) = publish.message_at else { return };
@@ -79,6 +84,7 @@ mod tests {
         let mut publishes = [publish(1), publish(2), publish(1)];
         publishes.iter_mut().for_each(|publish| numbers.stamp(publish));
         assert_eq!(publishes.each_ref().map(|publish| publish.sequence), [1, 1, 2]);
+        assert_eq!((numbers.last(1), numbers.last(3)), (Some(2), None));
         assert_eq!(publishes[2].command[5..13], 7_u64.to_be_bytes());
         assert_eq!(publishes[2].command[13..21], 2_u64.to_be_bytes());
         let mut uncounted = Publish { message_at: None, ..publish(1) };

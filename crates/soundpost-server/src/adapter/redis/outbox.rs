@@ -26,6 +26,9 @@ pub const PUBLISHES_MAX: usize = 65_536;
 /// Their bytes at most; a single one may have more if it is alone.
 pub const PUBLISH_BYTES_MAX: usize = 64 << 20;
 
+/// How many are looked at to find whether one of them is for a topic.
+const LATELY: usize = 1024;
+
 /// One command that publishes.
 #[derive(Debug)]
 pub(super) struct Publish {
@@ -181,6 +184,12 @@ impl Outbox {
             into.extend(waiting.publishes.pop_front());
         }
         waiting.bytes -= taken;
+    }
+
+    /// Whether anything for this topic is among the last that were put in.
+    pub(super) fn has_lately(&self, topic: u64) -> bool {
+        let waiting = self.waiting.lock();
+        waiting.publishes.iter().rev().take(LATELY).any(|publish| publish.topic == topic)
     }
 
     /// Takes back what was taken on before `taken_at`.

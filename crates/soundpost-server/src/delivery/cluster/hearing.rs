@@ -1,6 +1,9 @@
 //! What the adapter of several nodes says to delivery.
 
-use soundpost_protocol::cluster::{channel::Answer, message::Notice};
+use soundpost_protocol::{
+    cluster::{channel::Answer, message::Notice},
+    websocket::Frame,
+};
 
 use super::{super::directory::Shard, *};
 use crate::{
@@ -94,6 +97,18 @@ impl Hearing for Delivery {
         if let (Some(data_bytes), Some(clustered)) = (keep, channel.cluster.as_deref_mut()) {
             clustered.machine.heard_kept_event();
             clustered.cache.iter().for_each(|cache| cache.keep(&key.name, &frame, data_bytes, now()));
+        }
+    }
+
+    fn kept(&self, key: &Arc<ChannelKey>, frame: &Frame, data_bytes: usize, is_newest: bool) {
+        let mut shard = self.directory.lock(key);
+        let Some(clustered) = shard.get_mut(key).and_then(|channel| channel.cluster.as_deref_mut()) else {
+            return;
+        };
+        clustered.machine.heard_kept_event();
+        if is_newest {
+            // An answer may have put an older one in its place since.
+            clustered.cache.iter().for_each(|cache| cache.keep(&key.name, frame, data_bytes, now()));
         }
     }
 

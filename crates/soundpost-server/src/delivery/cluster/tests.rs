@@ -146,6 +146,30 @@ fn a_newcomer_of_a_cache_channel_gets_the_newest_event_once() {
 }
 
 #[test]
+fn what_was_delivered_here_first_is_kept_whatever_an_answer_brings() {
+    for is_late in [false, true] {
+        let mut world = World::new();
+        world.publish("cache-price", "1", None);
+        world.join((0, 0), "cache-price", None).unwrap();
+        while world.subscribe(0) | world.hear(0) {}
+        assert!(world.command(0), "the answer brings the first event");
+        world.delivers_first = Some(0);
+        world.publish("cache-price", "2", None);
+        if is_late {
+            while world.reply(0) {}
+        }
+        while world.hear(0) {}
+        world.settle();
+        let expected = if is_late { "cached 1" } else { "cached 2" };
+        assert_eq!(world.heard((0, 0), "cache-price"), [expected]);
+        world.join((0, 1), "cache-price", None).unwrap();
+        world.settle();
+        assert_eq!(world.heard((0, 1), "cache-price"), ["cached 2"]);
+        assert_eq!(world.heard((0, 0), "cache-price"), Vec::<String>::new(), "and not delivered twice");
+    }
+}
+
+#[test]
 fn every_subscribe_has_an_answer() {
     let mut world = World::new();
     for _ in 0..3 {

@@ -14,7 +14,7 @@ use soundpost_protocol::{
 
 use super::store::{Heard, Reply, Store};
 use crate::{
-    adapter::{Ask, Cluster, HeardEvent, Hearing},
+    adapter::{Ask, Broadcast, Cluster, HeardEvent, Hearing, Keep},
     apps::{AppIndex, Apps, WorkerId},
     delivery::{Joiner, Joining, Leaving, Reach},
 };
@@ -62,6 +62,8 @@ pub(super) struct World {
     pub(super) store: Store,
     pub(super) app: AppIndex,
     pub(super) tells_count: bool,
+    /// Whose own events are delivered there before they are published.
+    pub(super) delivers_first: Option<usize>,
     pub(super) hold: Duration,
     pub(super) members_max: Option<NonZeroU32>,
     /// Nobody of those who leave need tell the others.
@@ -210,6 +212,7 @@ impl World {
             store: Store::default(),
             app,
             tells_count: false,
+            delivers_first: None,
             hold,
             members_max: None,
             is_quiet: false,
@@ -282,6 +285,11 @@ impl World {
         let frame = server_frame::event(&key.name, "e", data);
         let keep = key.name.kind().is_cache().then_some(data.len());
         let exclude = exclude.map(|name| Self::joiner(name).socket_id);
+        if let Some(node) = self.delivers_first.and_then(|node| self.nodes.get(node)) {
+            let keep = keep.map(|data_bytes| Keep { data_bytes, cache: Arc::clone(&node.cache) });
+            let broadcast = Broadcast { key: key.clone(), frame: frame.clone(), exclude, keep };
+            assert!(node.delivery.deliver_here(&[broadcast]));
+        }
         self.store.publish_event(&key, HeardEvent { frame, exclude, keep });
     }
 
@@ -309,6 +317,10 @@ impl World {
             Heard::Topic(subject, ticket) => delivery.acknowledged(&subject, ticket),
             Heard::Notice(subject, life, sequence, notice) => {
                 delivery.notice(&subject, life, sequence, notice);
+            }
+            // As where `local_first` has it delivered already.
+            Heard::Event(Subject::Channel(key), event) if self.delivers_first == Some(node) => {
+                event.keep.iter().for_each(|bytes| delivery.kept(&key, &event.frame, *bytes, true));
             }
             Heard::Event(Subject::Channel(key), event) => delivery.event(&key, event),
             Heard::Event(Subject::User(_), _) => panic!("users have no events"),
