@@ -94,7 +94,8 @@ impl Session<'_> {
         }
         for publish in self.shared.outbox.withdraw(before) {
             self.shared.metrics.withdrawn.add(1);
-            self.shared.complete(publish.done, Err(Refused::Away));
+            let refused = self.shared.not_taken(&publish);
+            self.shared.complete(publish.done, Err(refused));
         }
         Ok(())
     }

@@ -92,7 +92,7 @@ impl Session<'_> {
         let done = mem::replace(&mut publish.done, Done::Nobody);
         if self.is_refused(&publish) {
             self.shared.metrics.withdrawn.add(1);
-            return self.shared.complete(done, Err(Refused::Away));
+            return self.shared.complete(done, Err(self.shared.not_taken(&publish)));
         }
         let outcome = self.here(publish.broadcast.as_deref());
         self.shared.complete(done, outcome);

@@ -250,6 +250,12 @@ impl Shared {
         }
     }
 
+    /// What is said of a publish that Redis has surely not taken. An event may have been delivered here first.
+    fn not_taken(&self, publish: &Publish) -> Refused {
+        let is_here = self.settings.local_first && publish.message_at.is_some();
+        if is_here { Refused::Unconfirmed } else { Refused::Away }
+    }
+
     fn malformed(&self, what: &str, topic: &[u8]) {
         self.metrics.malformed.add(1);
         if self.malformed_line.is_due() {

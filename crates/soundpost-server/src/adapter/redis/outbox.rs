@@ -67,32 +67,38 @@ pub(super) enum Done {
 #[derive(Debug)]
 pub(super) struct Batch {
     left: AtomicUsize,
-    worst: AtomicU8,
+    /// What has become of those that are done: a bit for each outcome.
+    outcomes: AtomicU8,
     sender: Mutex<Option<oneshot::Sender<Result<(), Refused>>>>,
 }
 
 impl Batch {
     pub(super) fn new(publishes: usize, sender: oneshot::Sender<Result<(), Refused>>) -> Arc<Self> {
         let sender = Mutex::new(Some(sender));
-        Arc::new(Self { left: AtomicUsize::new(publishes), worst: AtomicU8::new(0), sender })
+        Arc::new(Self { left: AtomicUsize::new(publishes), outcomes: AtomicU8::new(0), sender })
     }
 
     fn complete(&self, outcome: Result<(), Refused>) {
-        // Beside one that may have been delivered, it does not matter that another was not.
-        let rank = match outcome {
-            Ok(()) => 0,
-            Err(Refused::Full) => 1,
-            Err(Refused::Away) => 2,
-            Err(Refused::Unconfirmed) => 3,
+        const DONE: u8 = 1;
+        const FULL: u8 = 2;
+        const AWAY: u8 = 4;
+        const UNCONFIRMED: u8 = 8;
+        let bit = match outcome {
+            Ok(()) => DONE,
+            Err(Refused::Full) => FULL,
+            Err(Refused::Away) => AWAY,
+            Err(Refused::Unconfirmed) => UNCONFIRMED,
         };
-        self.worst.fetch_max(rank, Ordering::AcqRel);
+        self.outcomes.fetch_or(bit, Ordering::AcqRel);
         if self.left.fetch_sub(1, Ordering::AcqRel) > 1 {
             return;
         }
-        let outcome = match self.worst.load(Ordering::Acquire) {
-            0 => Ok(()),
-            1 => Err(Refused::Full),
-            2 => Err(Refused::Away),
+        let outcomes = self.outcomes.load(Ordering::Acquire);
+        let outcome = match outcomes {
+            DONE => Ok(()),
+            AWAY => Err(Refused::Away),
+            _ if outcomes & (AWAY | UNCONFIRMED) == 0 => Err(Refused::Full),
+            // Beside one that was or may have been delivered, it does not matter that another was not.
             _ => Err(Refused::Unconfirmed),
         };
         if let Some(sender) = self.sender.lock().take() {

@@ -10,7 +10,6 @@ use super::{
     session::{Lost, Session},
     wire::resp::Reply,
 };
-use crate::adapter::Refused;
 
 impl Session<'_> {
     /// Takes all answers that have come.
@@ -77,7 +76,8 @@ impl Session<'_> {
         if matches!(publish.done, Done::Nobody) {
             return;
         }
-        let outcome = if matches!(reply, Reply::Error(_)) { Err(Refused::Away) } else { Ok(()) };
+        let is_refused = matches!(reply, Reply::Error(_));
+        let outcome = if is_refused { Err(self.shared.not_taken(&publish)) } else { Ok(()) };
         let total = if outcome.is_ok() { &metrics.accepted } else { &metrics.refused };
         total.add(1);
         metrics.publish_seconds.observe(self.now.saturating_duration_since(publish.taken_at).as_secs_f64());

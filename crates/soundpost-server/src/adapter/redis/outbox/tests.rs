@@ -63,7 +63,9 @@ fn what_is_late_is_taken_back() {
 fn a_request_hears_the_worst_of_its_publishes() {
     for (outcomes, expected) in [
         (vec![Ok(()), Ok(())], Ok(())),
-        (vec![Ok(()), Err(Refused::Away)], Err(Refused::Away)),
+        (vec![Ok(()), Err(Refused::Away)], Err(Refused::Unconfirmed)),
+        (vec![Err(Refused::Away), Err(Refused::Away)], Err(Refused::Away)),
+        (vec![Ok(()), Err(Refused::Full)], Err(Refused::Full)),
         (vec![Err(Refused::Unconfirmed), Err(Refused::Away)], Err(Refused::Unconfirmed)),
     ] {
         let (sender, mut receiver) = oneshot::channel();
