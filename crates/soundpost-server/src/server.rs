@@ -21,7 +21,7 @@ use crate::{
     accept::{Acceptor, Reserve},
     adapter::{
         Adapter, Cluster,
-        redis::{Redis, RedisThread},
+        redis::{Redis, RedisThread, wire::error::TLS_TABLE},
     },
     admin,
     apps::{Apps, Quota, WORKERS_MAX, WorkerId},
@@ -32,7 +32,7 @@ use crate::{
     memory,
     node::Node,
     reload::{Reload, Reloader},
-    tls::{Certificates, Served, Tls, TlsError},
+    tls::{Certificates, Served, Tls, TlsClient, TlsError},
     worker::Worker,
 };
 
@@ -88,6 +88,7 @@ impl Server {
         }
         let admin = listen_admin(server.admin.host, server.admin.port, server.admin.explicit)?;
         let workers = server.workers.get().min(WORKERS_MAX);
+        check_redis_tls(&settings)?;
         let mut node = node(&settings, workers)?;
         node.path_prefix.clone_from(&server.path);
         node.settle(&settings);
@@ -218,6 +219,13 @@ async fn over(redis: Option<&RedisThread>) {
         Some(redis) => redis.over().await,
         None => std::future::pending().await,
     }
+}
+
+/// Whether the files of `redis.tls` can be used. They are read again for each connection; but what is wrong with them at the
+/// start is to be seen then, and not by somebody who wonders why nodes do not meet.
+fn check_redis_tls(settings: &Settings) -> Result<(), TlsError> {
+    let Some(tls) = settings.redis.as_ref().and_then(|redis| redis.tls.as_ref()) else { return Ok(()) };
+    TlsClient::load(TLS_TABLE, tls.ca.as_deref(), tls.client.as_ref()).map(drop)
 }
 
 /// What the listeners speak TLS with, if they are to.

@@ -3,7 +3,7 @@
 use std::net::{SocketAddr, TcpListener};
 
 use soundpost_server::{
-    config::{Listen, Settings},
+    config::{Listen, OnOutage, RedisAddress, RedisServers, RedisSettings, RedisTls, Settings},
     server::{Server, StartError},
 };
 
@@ -47,4 +47,25 @@ fn an_address_of_another_machine_is_told_in_one_line() {
     let error = start(|settings| settings.server.listen = vec![Listen { address, required: true }]);
     let expected = "cannot listen on 192.0.2.1:0: this machine does not have that address";
     assert_eq!(error.unwrap_err().to_string(), expected);
+}
+
+#[test]
+fn a_file_for_tls_to_redis_that_cannot_be_read_is_told_in_one_line() {
+    let tls = RedisTls { ca: Some("/nowhere/ca.crt".into()), client: None };
+    let redis = RedisSettings {
+        servers: RedisServers::Standalone(RedisAddress::Tcp("127.0.0.1".to_owned(), 1)),
+        username: None,
+        password: None,
+        database: 0,
+        tls: Some(tls),
+        prefix: "soundpost".to_owned(),
+        channel: "reverb".to_owned(),
+        local_first: false,
+        on_outage: OnOutage::Refuse,
+    };
+    let error = start(|settings| settings.redis = Some(redis)).unwrap_err().to_string();
+    assert!(
+        error.starts_with("redis.tls.ca: cannot read /nowhere/ca.crt") && !error.contains('\n'),
+        "{error}"
+    );
 }

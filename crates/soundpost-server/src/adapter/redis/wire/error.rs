@@ -11,7 +11,7 @@ use crate::{
 /// Of what a server says, no more is shown.
 const SAID_CHARS_MAX: usize = 200;
 /// Where TLS is configured.
-pub(super) const TLS_TABLE: &str = "redis.tls";
+pub(crate) const TLS_TABLE: &str = "redis.tls";
 
 /// Keys of the configuration that say who we are.
 #[derive(Debug)]
