@@ -1,9 +1,11 @@
 //! More than one server: behind sentinels, and as a Redis Cluster.
 
+use std::time::{Duration, Instant};
+
 use serde_json::json;
 
 use super::{
-    processes::{Cluster, Sentinel, settings},
+    processes::{Cluster, RedisServer, Sentinel, settings},
     *,
 };
 
@@ -90,4 +92,38 @@ fn a_redis_cluster_carries_every_channel() {
         let lasting = keys.lines().filter(|key| server.ask(&["PTTL", key]) == "-1").collect::<Vec<_>>();
         assert_eq!(lasting, Vec::<&str>::new());
     }
+}
+
+/// The server that has this key.
+fn owner<'a>(cluster: &'a Cluster, key: &str) -> &'a RedisServer {
+    let slot: u16 = cluster.servers[0].ask(&["CLUSTER", "KEYSLOT", key]).parse().unwrap();
+    &cluster.servers[usize::from(slot / 5461).min(2)]
+}
+
+#[test]
+fn on_a_redis_cluster_a_share_waits_until_it_stands_in_the_index() {
+    const BASE: &str = "soundpost:0:reverb:";
+    let cluster = Cluster::start(&[]);
+    let one = start(app("one"), settings(cluster.settings()));
+    await_connected(&one);
+    let mut client = one.connect();
+    let lives = format!("{BASE}{{nodes}}:lives");
+    let life = owner(&cluster, &lives).ask(&["ZRANGE", &lives, "0", "-1"]);
+    let index = format!("{BASE}{{{life}}}:i");
+    let home = owner(&cluster, &index);
+    let share = |channel: &str| format!("{BASE}{{app-one/{channel}}}:s:{life}");
+    let mut channels = (0..).map(|number| format!("orders-{number}"));
+    let channel = channels.find(|channel| owner(&cluster, &share(channel)).port != home.port).unwrap();
+    let share = share(&channel);
+    let elsewhere = owner(&cluster, &share);
+    home.pause();
+    client.send(&json!({"event": "pusher:subscribe", "data": {"channel": channel}}));
+    let until = Instant::now() + Duration::from_millis(300);
+    while Instant::now() < until {
+        assert_eq!(elsewhere.ask(&["EXISTS", &share]), "0", "nobody would take it away");
+    }
+    home.resume();
+    processes::wait_until("the share is there", || elsewhere.ask(&["HGET", &share, "c"]) == "1");
+    let tag = format!("{{app-one/{channel}}}");
+    assert_eq!(home.ask(&["SISMEMBER", &index, &tag]), "1");
 }

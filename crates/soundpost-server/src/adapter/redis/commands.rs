@@ -50,10 +50,12 @@ pub(super) enum Expect {
     Query(Rc<RefCell<Gathering>>, usize),
     /// The tags of the own index; those beside these are stale.
     Index(HashSet<Bytes>),
+    /// A tag stands in the index of this life.
+    Indexed(Bytes, NodeId),
     /// Some tags of the index of a life that is over.
     Tags(NodeId),
-    /// A step of taking such a life's shares away.
-    Reaped(NodeId),
+    /// The share of such a life under this tag was taken away.
+    Reaped(NodeId, Bytes),
     /// Nothing follows from it.
     Nothing,
 }
@@ -79,13 +81,13 @@ pub(super) fn digits(sequence: u64) -> String {
 impl Session<'_> {
     /// Carries out what a channel asks.
     pub(super) fn ask(&mut self, ask: Ask) {
-        let Ask { subject, life, effect, is_silent } = ask;
-        let Some(tag) = self.tag(&subject) else { return };
+        let Some(tag) = self.tag(&ask.subject) else { return };
         // Of a life that is over nothing is wanted any more: its channels ask again under the new one. But a topic that
         // was given up stays given up.
-        if life != self.node.life && effect != Effect::Unsubscribe {
+        if ask.life != self.node.life && ask.effect != Effect::Unsubscribe {
             return;
         }
+        let Some(Ask { subject, life, effect, is_silent }) = self.name_in_index(&tag, ask) else { return };
         let asked = |subject, tag, sequence| Asked { subject, tag, life, sequence };
         match effect {
             Effect::Subscribe { ticket } => self.subscribe(subject, &tag, ticket),
@@ -94,8 +96,6 @@ impl Session<'_> {
                 self.change(asked(subject, tag, sequence), follows, &change, is_silent);
             }
             Effect::Replace { sequence, predecessors, entries, count, known, .. } => {
-                let is_empty = entries.is_empty() && count == 0;
-                self.index(&tag, sequence, is_empty);
                 let asked = asked(subject, tag, sequence);
                 self.replace(asked, [&predecessors, &known], &entries, count);
             }
@@ -134,8 +134,6 @@ impl Session<'_> {
             Change::Leave { socket_id, .. } => (b"del", field(*socket_id).into(), Vec::new()),
             Change::Count(count) => (b"count", Vec::new(), count.to_string().into()),
         };
-        let is_less = matches!(change, Change::Leave { .. } | Change::Count(0));
-        self.index(tag, sequence, is_less);
         let message = match (is_silent, self.app_of(&asked.subject)) {
             (false, Some(app)) => messages::change(&app, life, sequence, follows, change.clone()),
             (true, _) | (_, None) => Vec::new(),
@@ -214,35 +212,6 @@ impl Session<'_> {
         let mut arguments: Vec<&[u8]> = vec![hex.as_bytes(), &shares, &tombstones];
         arguments.extend(known.iter().map(String::as_bytes));
         self.script(&tag, Script::Read, &keys, &arguments, Expect::Read(asked));
-    }
-
-    /// The index must name the subject before its share holds anything. `is_less`: the change takes something away.
-    fn index(&mut self, tag: &Bytes, sequence: u64, is_less: bool) {
-        if let Some(last) = self.indexed.get_mut(tag) {
-            *last = sequence;
-            return;
-        }
-        if !is_less {
-            let index = self.shared.names.index(self.node.life);
-            let home = keys::index_tag(self.node.life);
-            self.send(home.as_bytes(), &[b"SADD", &index, tag], Expect::Nothing);
-            self.indexed.insert(tag.clone(), sequence);
-        }
-    }
-
-    /// A share is empty after this change; the index need not name the subject if it was the last one.
-    pub(super) fn unindex(&mut self, tag: &Bytes, sequence: u64) {
-        if self.indexed.get(tag) != Some(&sequence) {
-            return;
-        }
-        self.indexed.remove(tag);
-        self.remove_from_index(tag);
-    }
-
-    pub(super) fn remove_from_index(&mut self, tag: &[u8]) {
-        let index = self.shared.names.index(self.node.life);
-        let home = keys::index_tag(self.node.life);
-        self.send(home.as_bytes(), &[b"SREM", &index, tag], Expect::Nothing);
     }
 
     /// Writes a script with its keys and arguments.

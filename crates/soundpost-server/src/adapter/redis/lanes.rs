@@ -38,12 +38,12 @@ impl InFlight {
                 self.publish_bytes += bytes;
             }
             Expect::Query(..) => self.queries += 1,
-            Expect::Change(_) | Expect::Replaced(_) | Expect::Read(_) => self.asks += 1,
+            Expect::Change(_) | Expect::Replaced(_) | Expect::Read(_) | Expect::Indexed(..) => self.asks += 1,
             Expect::Beat(..)
             | Expect::Lease(_)
             | Expect::Index(_)
             | Expect::Tags(_)
-            | Expect::Reaped(_)
+            | Expect::Reaped(..)
             | Expect::Nothing => {}
         }
     }
@@ -56,12 +56,12 @@ impl InFlight {
                 self.publish_bytes -= flight.bytes;
             }
             Expect::Query(..) => self.queries -= 1,
-            Expect::Change(_) | Expect::Replaced(_) | Expect::Read(_) => self.asks -= 1,
+            Expect::Change(_) | Expect::Replaced(_) | Expect::Read(_) | Expect::Indexed(..) => self.asks -= 1,
             Expect::Beat(..)
             | Expect::Lease(_)
             | Expect::Index(_)
             | Expect::Tags(_)
-            | Expect::Reaped(_)
+            | Expect::Reaped(..)
             | Expect::Nothing => {}
         }
     }
@@ -122,7 +122,7 @@ impl Session<'_> {
 
     /// What channels have asked for and was not written yet.
     pub(super) fn asks_waiting(&self) -> usize {
-        self.asks.len() + self.shared.cluster.waiting()
+        self.asks.len() + self.index.waiting() + self.shared.cluster.waiting()
     }
 
     fn publish(&mut self) {

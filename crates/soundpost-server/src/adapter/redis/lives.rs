@@ -290,7 +290,10 @@ impl Session<'_> {
         self.node.renew(life, self.now);
         self.shared.cluster.renew(life);
         self.asks.retain(|ask| ask.effect == soundpost_protocol::cluster::channel::Effect::Unsubscribe);
-        self.indexed.clear();
+        // They are older than what was not looked at yet.
+        for ask in self.index.renew().into_iter().rev() {
+            self.asks.push_front(ask);
+        }
         self.beat();
         self.shared.hearing.renew(life);
         self.shared.hearing.back();
@@ -323,25 +326,6 @@ impl Session<'_> {
         }
         self.next_beat = self.now + LEASE;
         false
-    }
-
-    /// After a return: what the own index names beside what channels say they hold is stale.
-    pub(super) fn check_index(&mut self) {
-        let subjects = self.shared.hearing.subjects();
-        let wanted = subjects.iter().filter_map(|subject| self.tag(subject)).collect();
-        let index = self.shared.names.index(self.node.life);
-        let home = keys::index_tag(self.node.life);
-        self.send(home.as_bytes(), &[b"SMEMBERS", &index], Expect::Index(wanted));
-    }
-
-    /// The answer to that.
-    pub(super) fn clean_index(&mut self, wanted: &HashSet<bytes::Bytes>, reply: &Reply) {
-        for member in answers::items(reply) {
-            let Reply::Bulk(tag) = member else { continue };
-            if !wanted.contains(tag) && !self.indexed.contains_key(tag) {
-                self.remove_from_index(tag);
-            }
-        }
     }
 
     /// A heartbeat has come.

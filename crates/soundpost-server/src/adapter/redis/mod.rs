@@ -6,6 +6,7 @@
 mod answers;
 mod commands;
 mod heard;
+mod index;
 mod keys;
 mod lanes;
 mod lives;

@@ -3,6 +3,7 @@
 
 use std::collections::VecDeque;
 
+use bytes::Bytes;
 use soundpost_protocol::presence::NodeId;
 
 use super::{
@@ -24,6 +25,8 @@ pub(super) struct Reaping {
     lives: VecDeque<NodeId>,
     /// Steps for the first one that are under way.
     steps: usize,
+    /// One of them has failed.
+    has_failed: bool,
 }
 
 impl Reaping {
@@ -55,11 +58,13 @@ impl Session<'_> {
 
     /// Takes these shares away.
     pub(super) fn reap(&mut self, life: NodeId, reply: &Reply) {
+        if matches!(reply, Reply::Error(_)) {
+            return self.go_on();
+        }
         let tags = answers::items(reply);
         if tags.is_empty() {
             return self.reaped_all(life);
         }
-        let (index, home) = (self.shared.names.index(life), keys::index_tag(life));
         let (hex, message) = (keys::hex(life), messages::gone(self.node.life, life));
         for tag in tags {
             let tag = answers::text(tag);
@@ -69,23 +74,40 @@ impl Session<'_> {
                 (names.tombstone(tag, life), names.topic(tag), names.shares(tag));
             let keys: [&[u8]; 4] = [&share, &sharers, &tombstone, &topic];
             let arguments = [hex.as_bytes(), &message, TOMBSTONE_MILLISECONDS.as_bytes(), &shares];
-            self.script(tag, Script::Reap, &keys, &arguments, Expect::Reaped(life));
-            self.send(home.as_bytes(), &[b"SREM", &index, tag], Expect::Reaped(life));
+            let expect = Expect::Reaped(life, Bytes::copy_from_slice(tag));
+            self.script(tag, Script::Reap, &keys, &arguments, expect);
         }
-        self.reaping.steps = 2 * tags.len();
+        self.reaping.steps = tags.len();
     }
 
-    /// A step is done. What comes of it for webhooks is for whoever sends them: `transitions_of_end`.
-    pub(super) fn reaped(&mut self, life: NodeId) {
-        self.reaping.steps = self.reaping.steps.saturating_sub(1);
-        if self.reaping.steps == 0 {
-            self.draw(life);
+    /// A share is taken away, or was not there; only then may the index forget it. What comes of it for webhooks is for
+    /// whoever sends them: `transitions_of_end`.
+    pub(super) fn reaped(&mut self, life: NodeId, tag: &[u8], reply: &Reply) {
+        if matches!(reply, Reply::Error(_)) {
+            self.reaping.has_failed = true;
+        } else {
+            let (index, home) = (self.shared.names.index(life), keys::index_tag(life));
+            self.send(home.as_bytes(), &[b"SREM", &index, tag], Expect::Nothing);
         }
+        self.reaping.steps = self.reaping.steps.saturating_sub(1);
+        if self.reaping.steps > 0 {
+            return;
+        }
+        if std::mem::take(&mut self.reaping.has_failed) {
+            // The next beat lists the life again.
+            return self.go_on();
+        }
+        self.draw(life);
     }
 
     fn reaped_all(&mut self, life: NodeId) {
         let (lives, hex) = (self.shared.names.lives(), keys::hex(life));
         self.send(keys::NODES, &[b"ZREM", &lives, hex.as_bytes()], Expect::Nothing);
+        self.go_on();
+    }
+
+    /// To the next life.
+    fn go_on(&mut self) {
         self.reaping.lives.pop_front();
         if let Some(next) = self.reaping.lives.front().copied() {
             self.draw(next);

@@ -39,8 +39,9 @@ impl Session<'_> {
             Expect::Lease(life) => self.lease_is(life, &reply),
             Expect::Query(gathering, at) => gathering.borrow_mut().put(at, reply, &self.node.living),
             Expect::Index(wanted) => self.clean_index(&wanted, &reply),
+            Expect::Indexed(tag, life) => self.named_in_index(&tag, life),
             Expect::Tags(life) => self.reap(life, &reply),
-            Expect::Reaped(life) => self.reaped(life),
+            Expect::Reaped(life, tag) => self.reaped(life, &tag, &reply),
             Expect::Nothing => {}
         }
         Ok(())

@@ -3,7 +3,7 @@
 //! One loop: keep time, write what fits the window, then sleep until something comes.
 
 use std::{
-    collections::{HashMap, VecDeque},
+    collections::VecDeque,
     fmt,
     future::{Future, poll_fn},
     io,
@@ -14,13 +14,13 @@ use std::{
 };
 
 use bytes::Bytes;
-use foldhash::quality::RandomState;
 use soundpost_protocol::app::AppId;
 use tokio::time::{Sleep, sleep};
 
 use super::{
     Shared,
     commands::Flight,
+    index::Index,
     keys,
     lanes::InFlight,
     lives::Node,
@@ -109,8 +109,7 @@ pub(super) struct Session<'a> {
     pub(super) control: Bytes,
     pub(super) in_flight: InFlight,
     pub(super) asks: VecDeque<Ask>,
-    /// The tags in the own index, with the last change of each share.
-    pub(super) indexed: HashMap<Bytes, u64, RandomState>,
+    pub(super) index: Index,
     pub(super) reaping: Reaping,
     /// The workers have no room: nothing is read.
     pub(super) is_paused: bool,

@@ -1,15 +1,11 @@
 //! From nothing to a connected stretch: dial, load the scripts, hear the control topic, renew the lease.
 
-use std::{
-    collections::{HashMap, VecDeque},
-    future::poll_fn,
-    task::Poll,
-    time::Instant,
-};
+use std::{collections::VecDeque, future::poll_fn, task::Poll, time::Instant};
 
 use super::{
     Shared,
     commands::Expect,
+    index::Index,
     keys,
     lanes::InFlight,
     lives::Node,
@@ -101,7 +97,7 @@ pub(super) async fn begin<'a>(shared: &'a Shared, node: &'a mut Node) -> Result<
         control: shared.names.control(),
         in_flight: InFlight::default(),
         asks: VecDeque::new(),
-        indexed: HashMap::default(),
+        index: Index::default(),
         reaping: Reaping::default(),
         is_paused: false,
         beat_heard_at: now,
