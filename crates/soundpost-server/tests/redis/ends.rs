@@ -1,23 +1,12 @@
 //! The end of a node, and what it leaves behind.
 
-use serde_json::json;
-
 use super::*;
-
-const ROOM: &str = "presence-room";
-
-fn member(id: &str) -> String {
-    json!({"user_id": id, "user_info": {}}).to_string()
-}
 
 #[test]
 fn a_node_that_stops_leaves_nothing_behind_and_its_members_go_at_once() {
     let store = Store::start();
     let (one, two) = (node(&store), node(&store));
-    let (mut zoe, mut ben) = (one.connect(), two.connect());
-    zoe.join(ROOM, &member("zoe"));
-    ben.join(ROOM, &member("ben"));
-    assert_eq!(zoe.event()["event"], "pusher_internal:member_added");
+    let (mut zoe, mut ben) = meet(&one, &two);
     ben.subscribe("orders");
     two.begin_stop();
     let told = zoe.event();
@@ -45,13 +34,5 @@ fn a_channel_that_nobody_is_on_is_gone_from_redis() {
     client.unsubscribe("orders");
     client.unsubscribe(ROOM);
     eventually("the shares are gone", || store.keys() == before);
-    let until = std::time::Instant::now() + std::time::Duration::from_secs(10);
-    while store.topics() > 1 {
-        assert!(
-            std::time::Instant::now() < until,
-            "topics are given up after a while: {:?}",
-            store.say("PUBSUB CHANNELS")
-        );
-        std::thread::sleep(std::time::Duration::from_millis(100));
-    }
+    wait_until("topics are given up after a while", || store.topics() == 1);
 }

@@ -1,7 +1,5 @@
 //! Events from node to node.
 
-use serde_json::json;
-
 use super::*;
 
 #[test]

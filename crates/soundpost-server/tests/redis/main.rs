@@ -22,14 +22,17 @@ mod store;
 #[allow(dead_code, unused_imports, reason = "shared with the tests of a single node")]
 mod support;
 
-use serde_json::Value;
+use serde_json::{Value, json};
 use soundpost_protocol::app::App;
 use soundpost_server::config::{OnOutage, RedisAddress, RedisPassword, RedisServers, RedisSettings};
 
 use self::{
+    processes::wait_until,
     store::Store,
     support::{Client, TestServer, app, eventually},
 };
+
+const ROOM: &str = "presence-room";
 
 /// A node whose app and Redis settings are changed as the test needs it, and which has reached its Redis.
 fn node_with(
@@ -46,6 +49,21 @@ fn node_with(
         await_connected(&server);
     }
     server
+}
+
+/// Channel data of a member.
+fn member(id: &str) -> String {
+    json!({"user_id": id, "user_info": {"name": id}}).to_string()
+}
+
+/// Zoe on one node and ben on the other: both in the room, and told of each other.
+fn meet(one: &TestServer, two: &TestServer) -> (Client, Client) {
+    let (mut zoe, mut ben) = (one.connect(), two.connect());
+    assert_eq!(ids(&zoe.join(ROOM, &member("zoe"))), ["zoe"]);
+    assert_eq!(ids(&ben.join(ROOM, &member("ben"))), ["ben", "zoe"]);
+    let told = zoe.event();
+    assert_eq!((&told["event"], &told["channel"]), (&json!("pusher_internal:member_added"), &json!(ROOM)));
+    (zoe, ben)
 }
 
 /// The settings that lead to a store.
@@ -73,10 +91,17 @@ fn await_away(server: &TestServer) {
     eventually("the node notices", || server.node().adapter.is_away());
 }
 
+/// Waits until so many nodes hear the channel. They come to that after they have reached Redis again, and what is
+/// published before is not for them.
+fn await_heard(store: &Store, channel: &str, nodes: usize) {
+    let asked = format!("PUBSUB NUMSUB soundpost:0:reverb:{{app-one/{channel}}}:t");
+    eventually("the channel is heard", || store.say(&asked)[1] == nodes.to_string());
+}
+
 /// The next event on the channel must be this one.
 #[track_caller]
 fn expect_event(client: &mut Client, channel: &str, name: &str, data: &str) {
-    client.expect(&serde_json::json!({"event": name, "channel": channel, "data": data}));
+    client.expect(&json!({"event": name, "channel": channel, "data": data}));
 }
 
 /// The ids of a roster, in order.

@@ -2,16 +2,9 @@
 
 use std::time::{Duration, Instant};
 
-use serde_json::json;
-
 use super::*;
 
 const EVENT: &str = r#"{"name":"n","channel":"orders","data":"1"}"#;
-const ROOM: &str = "presence-room";
-
-fn member(id: &str) -> String {
-    json!({"user_id": id, "user_info": {}}).to_string()
-}
 
 #[test]
 fn a_node_serves_before_it_has_reached_redis() {
@@ -25,6 +18,7 @@ fn a_node_serves_before_it_has_reached_redis() {
     client.expect_nothing();
     store.run();
     await_connected(&one);
+    await_heard(&store, "orders", 1);
     one.api().trigger("orders", "n", "2");
     expect_event(&mut client, "orders", "n", "2");
 }
@@ -33,10 +27,7 @@ fn a_node_serves_before_it_has_reached_redis() {
 fn a_restart_of_redis_with_nothing_in_it_is_no_news_to_anybody() {
     let mut store = Store::start();
     let (one, two) = (node(&store), node(&store));
-    let (mut zoe, mut ben) = (one.connect(), two.connect());
-    zoe.join(ROOM, &member("zoe"));
-    ben.join(ROOM, &member("ben"));
-    assert_eq!(zoe.event()["event"], "pusher_internal:member_added");
+    let (mut zoe, mut ben) = meet(&one, &two);
     zoe.subscribe("orders");
     ben.subscribe("orders");
     store.kill();
@@ -50,9 +41,7 @@ fn a_restart_of_redis_with_nothing_in_it_is_no_news_to_anybody() {
     await_connected(&one);
     await_connected(&two);
     // From here on events pass again, as soon as both topics are heard.
-    eventually("both nodes hear", || {
-        store.say("PUBSUB NUMSUB soundpost:0:reverb:{app-one/orders}:t")[1] == "2"
-    });
+    await_heard(&store, "orders", 2);
     assert!(back.elapsed() < Duration::from_secs(3));
     one.api().trigger("orders", "n", "2");
     expect_event(&mut zoe, "orders", "n", "2");
@@ -87,6 +76,7 @@ fn a_redis_that_hangs_costs_a_publisher_a_second_at_most() {
     assert_eq!(one.metric("soundpost_redis_publishes_total{result=\"unconfirmed\"}"), 1);
     store.server.resume();
     await_connected(&one);
+    await_heard(&store, "orders", 1);
     one.api().trigger("orders", "n", "2");
     let mut heard = client.event();
     // The first one may have been delivered: it was never said that it was not.
@@ -114,9 +104,7 @@ fn where_the_settings_say_so_a_node_delivers_alone_while_redis_is_away() {
     store.server.resume();
     await_connected(&one);
     await_connected(&two);
-    eventually("both nodes hear", || {
-        store.say("PUBSUB NUMSUB soundpost:0:reverb:{app-one/private-orders}:t")[1] == "2"
-    });
+    await_heard(&store, "private-orders", 2);
     one.api().trigger("private-orders", "n", "last");
     expect_event(&mut here, "private-orders", "n", "last");
     here.expect_nothing();
@@ -136,10 +124,7 @@ fn where_the_settings_say_so_a_node_delivers_alone_while_redis_is_away() {
 fn joins_and_leaves_while_redis_is_away_are_told_when_it_is_back() {
     let mut store = Store::start();
     let (one, two) = (node(&store), node(&store));
-    let (mut zoe, mut ben) = (one.connect(), two.connect());
-    zoe.join(ROOM, &member("zoe"));
-    ben.join(ROOM, &member("ben"));
-    assert_eq!(zoe.event()["event"], "pusher_internal:member_added");
+    let (mut zoe, mut ben) = meet(&one, &two);
     store.kill();
     await_away(&one);
     await_away(&two);
@@ -161,10 +146,7 @@ fn joins_and_leaves_while_redis_is_away_are_told_when_it_is_back() {
 fn nodes_put_back_what_somebody_has_deleted_and_tell_nobody() {
     let store = Store::start();
     let (one, two) = (node(&store), node(&store));
-    let (mut zoe, mut ben) = (one.connect(), two.connect());
-    zoe.join(ROOM, &member("zoe"));
-    ben.join(ROOM, &member("ben"));
-    assert_eq!(zoe.event()["event"], "pusher_internal:member_added");
+    let (mut zoe, mut ben) = meet(&one, &two);
     store.say("FLUSHALL");
     // The next heartbeat finds no lease any more.
     let whole = json!({"users": [{"id": "ben"}, {"id": "zoe"}]});

@@ -9,12 +9,6 @@ use super::{
     *,
 };
 
-const ROOM: &str = "presence-room";
-
-fn member(id: &str) -> String {
-    json!({"user_id": id, "user_info": {}}).to_string()
-}
-
 #[test]
 fn nodes_follow_the_sentinels_to_another_master_and_nobody_hears_of_it() {
     let three = Sentinel::start("");
@@ -24,17 +18,14 @@ fn nodes_follow_the_sentinels_to_another_master_and_nobody_hears_of_it() {
         node
     };
     let (one, two) = (at_sentinels(), at_sentinels());
-    let (mut zoe, mut ben) = (one.connect(), two.connect());
-    zoe.join(ROOM, &member("zoe"));
-    ben.join(ROOM, &member("ben"));
-    assert_eq!(zoe.event()["event"], "pusher_internal:member_added");
+    let (mut zoe, mut ben) = meet(&one, &two);
     three.fail_over();
     let master = three.servers.iter().find(|server| server.port == three.master_port()).unwrap();
     let topic = format!("soundpost:0:reverb:{{app-one/{ROOM}}}:t");
-    processes::wait_until("both nodes hear the new master", || {
+    wait_until("both nodes hear the new master", || {
         master.ask(&["PUBSUB", "NUMSUB", &topic]).lines().nth(1) == Some("2")
     });
-    processes::wait_until("events are taken", || {
+    wait_until("events are taken", || {
         let event = json!({"name": "n", "channel": ROOM, "data": "1"});
         one.api().post("/events", event.to_string()).status == 200
     });
