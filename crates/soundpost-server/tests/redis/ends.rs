@@ -36,3 +36,25 @@ fn a_channel_that_nobody_is_on_is_gone_from_redis() {
     eventually("the shares are gone", || store.keys() == before);
     wait_until("topics are given up after a while", || store.topics() == 1);
 }
+
+#[test]
+fn a_share_that_was_empty_lasts_again_when_somebody_comes() {
+    let store = Store::start();
+    let one = node(&store);
+    let mut client = one.connect();
+    let shares_last = |expected: [bool; 2]| {
+        eventually("the shares last, or end by themselves", || {
+            let shares = store.say("KEYS soundpost:0:reverb:*:s:*");
+            let lasts = |share: &String| store.say(&format!("PTTL {share}")) == ["-1"];
+            shares.iter().map(lasts).collect::<Vec<_>>() == expected
+        });
+    };
+    for _ in 0..2 {
+        client.subscribe("orders");
+        client.join(ROOM, &member("zoe"));
+        shares_last([true, true]);
+        client.unsubscribe("orders");
+        client.unsubscribe(ROOM);
+        shares_last([false, false]);
+    }
+}

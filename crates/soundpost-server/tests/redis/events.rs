@@ -1,5 +1,7 @@
 //! Events from node to node.
 
+use soundpost_protocol::presence::NodeId;
+
 use super::*;
 
 #[test]
@@ -105,12 +107,23 @@ fn newcomers_of_any_node_get_the_event_that_a_cache_channel_keeps() {
     let (one, two) = (node(&store), node(&store));
     one.api().trigger("cache-prices", "price", "1");
     one.api().trigger("cache-prices", "price", "2");
-    for node in [&one, &two] {
+    let newcomer = |node: &TestServer, expected: &str| {
         let mut client = node.connect();
         client.subscribe("cache-prices");
-        expect_event(&mut client, "cache-prices", "price", "2");
+        expect_event(&mut client, "cache-prices", "price", expected);
         let state = node.api().ask("/channels/cache-prices", &[("info", "cache")]);
-        assert_eq!(state["cache"]["data"], "2", "{state}");
+        assert_eq!(state["cache"]["data"], expected, "{state}");
+        client
+    };
+    let nodes = [&one, &two];
+    let mut clients = nodes.map(|node| newcomer(node, "2"));
+    // Nodes that hear the channel keep what they hear.
+    one.api().trigger("cache-prices", "price", "3");
+    for client in &mut clients {
+        expect_event(client, "cache-prices", "price", "3");
+    }
+    for node in nodes {
+        newcomer(node, "3");
     }
 }
 
@@ -125,12 +138,18 @@ fn local_first_delivers_at_once_and_never_twice() {
     for number in 0..20 {
         one.api().trigger("orders", "n", &number.to_string());
     }
-    two.api().trigger("orders", "last", "");
     for client in [&mut here, &mut there] {
         (0..20).for_each(|number| expect_event(client, "orders", "n", &number.to_string()));
-        expect_event(client, "orders", "last", "");
-        client.expect_nothing();
     }
+    // Each comes behind the copies of those before it.
+    for (node, name) in [(&two, "there"), (&one, "here")] {
+        node.api().trigger("orders", name, "");
+        for client in [&mut here, &mut there] {
+            expect_event(client, "orders", name, "");
+        }
+    }
+    here.expect_nothing();
+    there.expect_nothing();
 }
 
 #[test]
@@ -166,4 +185,22 @@ fn what_is_no_message_of_this_version_is_counted_and_dropped() {
     expect_event(&mut client, "orders", "n", "1");
     assert_eq!(one.metric("soundpost_redis_unknown_messages_total"), 2);
     assert_eq!(one.metric("soundpost_redis_malformed_messages_total"), 1);
+}
+
+#[test]
+fn an_event_that_comes_twice_is_dropped_and_what_is_missing_is_counted() {
+    let store = Store::start();
+    let one = node(&store);
+    let mut client = one.connect();
+    client.subscribe("orders");
+    for sequence in [5, 6, 6, 5, 9, 8, 1, 2, 2] {
+        store.publish(NodeId(7), sequence, &sequence.to_string());
+    }
+    one.api().trigger("orders", "last", "");
+    for sequence in ["5", "6", "9", "1", "2"] {
+        expect_event(&mut client, "orders", "n", sequence);
+    }
+    expect_event(&mut client, "orders", "last", "");
+    assert_eq!(one.metric("soundpost_redis_duplicates_total"), 4);
+    assert_eq!(one.metric("soundpost_redis_gaps_total"), 2);
 }

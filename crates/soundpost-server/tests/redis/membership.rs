@@ -88,6 +88,11 @@ fn the_members_of_a_node_that_died_go_within_ten_seconds_and_once() {
     }
     assert!(began.elapsed().as_secs() < 10);
     eventually("its traces are gone", || !store.keys().iter().any(|key| key.contains("00000000000000aa")));
+    assert_eq!(store.say(&format!("HKEYS soundpost:0:reverb:{{app-one/{ROOM}}}:l")).len(), 2);
+    // But for what keeps it from speaking again, should it only have stood still.
+    let tombstone = format!("PTTL soundpost:0:reverb:{{app-one/{ROOM}}}:d:00000000000000aa");
+    let milliseconds: u32 = store.say(&tombstone)[0].parse().unwrap();
+    assert!((500_000..=600_000).contains(&milliseconds), "{milliseconds}");
     zoe.expect_nothing();
     ben.expect_nothing();
     assert_eq!(store.say("ZCARD soundpost:0:reverb:{nodes}:lives"), ["2"]);

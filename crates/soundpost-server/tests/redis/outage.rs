@@ -2,6 +2,8 @@
 
 use std::time::{Duration, Instant};
 
+use soundpost_protocol::presence::NodeId;
+
 use super::*;
 
 const EVENT: &str = r#"{"name":"n","channel":"orders","data":"1"}"#;
@@ -121,6 +123,26 @@ fn where_the_settings_say_so_a_node_delivers_alone_while_redis_is_away() {
 }
 
 #[test]
+fn what_was_delivered_while_redis_hung_is_not_delivered_again_when_it_comes_after_all() {
+    let store = Store::start();
+    let one = node_with(&store, |_| {}, |settings| settings.on_outage = OnOutage::Local);
+    let life = store.say("ZRANGE soundpost:0:reverb:{nodes}:lives 0 -1").remove(0);
+    let life = NodeId(u64::from_str_radix(&life, 16).unwrap());
+    let mut client = one.connect();
+    client.subscribe("orders");
+    store.server.pause();
+    one.api().trigger("orders", "n", "1");
+    expect_event(&mut client, "orders", "n", "1");
+    store.server.resume();
+    await_connected(&one);
+    await_heard(&store, "orders", 1);
+    store.publish(life, 1, "1");
+    one.api().trigger("orders", "n", "2");
+    expect_event(&mut client, "orders", "n", "2");
+    client.expect_nothing();
+}
+
+#[test]
 fn joins_and_leaves_while_redis_is_away_are_told_when_it_is_back() {
     let mut store = Store::start();
     let (one, two) = (node(&store), node(&store));
@@ -147,6 +169,7 @@ fn nodes_put_back_what_somebody_has_deleted_and_tell_nobody() {
     let store = Store::start();
     let (one, two) = (node(&store), node(&store));
     let (mut zoe, mut ben) = meet(&one, &two);
+    let former = store.say("ZRANGE soundpost:0:reverb:{nodes}:lives 0 -1");
     store.say("FLUSHALL");
     // The next heartbeat finds no lease any more.
     let whole = json!({"users": [{"id": "ben"}, {"id": "zoe"}]});
@@ -154,6 +177,12 @@ fn nodes_put_back_what_somebody_has_deleted_and_tell_nobody() {
     eventually("both have new lives", || {
         [&one, &two].iter().all(|node| node.metric("soundpost_redis_renewals_total") == 1)
     });
+    // Whoever still speaks as one of the former lives is not believed.
+    assert_eq!(former.len(), 2);
+    for life in former {
+        let tombstone = format!("EXISTS soundpost:0:reverb:{{app-one/{ROOM}}}:d:{life}");
+        eventually("the former life is over", || store.say(&tombstone) == ["1"]);
+    }
     one.api().trigger(ROOM, "n", "1");
     expect_event(&mut zoe, ROOM, "n", "1");
     expect_event(&mut ben, ROOM, "n", "1");

@@ -5,6 +5,14 @@ use std::{
     net::TcpStream,
 };
 
+use soundpost_protocol::{
+    app::Limits,
+    channel::ChannelName,
+    cluster::message::{Body, Message},
+    presence::NodeId,
+    server_frame,
+};
+
 use super::processes::{Data, RedisServer};
 
 /// A redis-server on a free port of 127.0.0.1. Dropping it ends it.
@@ -61,6 +69,15 @@ impl Store {
     pub(crate) fn say(&self, words: &str) -> Vec<String> {
         let words: Vec<_> = words.split(' ').map(str::as_bytes).collect();
         self.ask(&words).into_iter().map(|text| String::from_utf8_lossy(&text).into_owned()).collect()
+    }
+
+    /// Publishes on the channel `orders`, as the event of this number of that life; one node hears it.
+    pub(crate) fn publish(&self, life: NodeId, sequence: u64, data: &str) {
+        let name = ChannelName::parse("orders", &Limits::default()).unwrap();
+        let frame = server_frame::event(&name, "n", &format!("\"{data}\""));
+        let body = Body::Event { exclude: None, keep: None, frame: frame.bytes() };
+        let message = Message { app: "app-one", life, sequence, body }.encode();
+        assert_eq!(self.ask(&[b"PUBLISH", b"soundpost:0:reverb:{app-one/orders}:t", &message]), [b"1"]);
     }
 
     /// All keys but those that forget themselves after an emptied share or a life that is over.
