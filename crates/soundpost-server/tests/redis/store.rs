@@ -1,9 +1,7 @@
-//! A Redis of its own for each test, and a way to look into it, bytes and all.
+//! A Redis of its own for each test, and a way to look into it, bytes and all: with a client that is not ours, so that it
+//! does not agree with our mistakes.
 
-use std::{
-    io::{BufRead, BufReader, Write},
-    net::TcpStream,
-};
+use redis_client::{Client, Value};
 
 use soundpost_protocol::{
     app::Limits,
@@ -52,16 +50,12 @@ impl Store {
 
     /// A command and its reply: the texts in it, one after the other, numbers as texts.
     pub(crate) fn ask(&self, words: &[&[u8]]) -> Vec<Vec<u8>> {
-        let mut stream = TcpStream::connect(("127.0.0.1", self.server.port)).unwrap();
-        let mut command = format!("*{}\r\n", words.len()).into_bytes();
-        for word in words {
-            command.extend_from_slice(format!("${}\r\n", word.len()).as_bytes());
-            command.extend_from_slice(word);
-            command.extend_from_slice(b"\r\n");
-        }
-        stream.write_all(&command).unwrap();
+        let client = Client::open(("127.0.0.1", self.server.port)).unwrap();
+        let (name, arguments) = words.split_first().unwrap();
+        let mut command = redis_client::cmd(str::from_utf8(name).unwrap());
+        let reply = command.arg(arguments).query(&mut client.get_connection().unwrap());
         let mut texts = Vec::new();
-        read(&mut BufReader::new(stream), &mut texts);
+        gather(reply.unwrap(), &mut texts);
         texts
     }
 
@@ -98,20 +92,12 @@ impl Store {
     }
 }
 
-fn read(input: &mut impl BufRead, texts: &mut Vec<Vec<u8>>) {
-    let mut line = String::new();
-    input.read_line(&mut line).unwrap();
-    let (kind, rest) = line.trim_end().split_at(1);
-    match kind {
-        "$" if rest == "-1" => {}
-        "$" => {
-            let mut text = vec![0; rest.parse::<usize>().unwrap() + 2];
-            input.read_exact(&mut text).unwrap();
-            text.truncate(text.len() - 2);
-            texts.push(text);
-        }
-        "*" => (0..rest.parse::<usize>().unwrap()).for_each(|_| read(input, texts)),
-        "-" => panic!("redis refuses: {rest}"),
-        _ => texts.push(rest.as_bytes().to_vec()),
+fn gather(reply: Value, texts: &mut Vec<Vec<u8>>) {
+    if let Value::Array(replies) = reply {
+        replies.into_iter().for_each(|reply| gather(reply, texts));
+    } else if let Value::BulkString(text) = reply {
+        texts.push(text);
+    } else if reply != Value::Nil {
+        texts.push(redis_client::from_redis_value::<String>(reply).unwrap().into_bytes());
     }
 }
