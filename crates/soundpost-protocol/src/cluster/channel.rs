@@ -111,7 +111,8 @@ pub enum Effect {
     Own(Transition),
     /// So many connections are on the channel now, on channels that know no members.
     Count(u32),
-    /// The kept event that came with the last answer is the newest there is.
+    /// The kept event that came with the answer to the last replacement is the newest there is, as far as the topic was
+    /// heard.
     Keep,
     /// This life of the own node is over, the others say: take a new one, for every channel.
     Renew(NodeId),
@@ -205,6 +206,8 @@ pub struct ClusterChannel {
     is_marked: bool,
     /// A kept event was heard after that.
     is_newer_kept: bool,
+    /// What is kept has been read, and is ahead of the topic until that replacement is heard.
+    is_keep_due: bool,
     /// The store may hold an own share that is not empty.
     is_stored: bool,
     /// Connections that have entered, where there are no members.
@@ -247,6 +250,7 @@ impl ClusterChannel {
             replaced: 0,
             is_marked: false,
             is_newer_kept: false,
+            is_keep_due: false,
             is_stored: false,
             entered: 0,
             sent_count: 0,
@@ -276,6 +280,11 @@ impl ClusterChannel {
     /// Whether it has members, and not only a count.
     pub const fn is_presence(&self) -> bool {
         self.is_presence
+    }
+
+    /// Whether [`Effect::Keep`] is still to come for an answer that was taken in.
+    pub const fn is_keep_due(&self) -> bool {
+        self.is_keep_due
     }
 
     /// Whether it hears its topic and knows all shares: what it says of the cluster is true.
@@ -336,7 +345,8 @@ impl ClusterChannel {
             | State::Returning { .. } => return,
         }
         // A mark of before says nothing of what was missed since.
-        (self.is_marked, self.is_newer_kept, self.replaced) = (false, false, 0);
+        (self.is_marked, self.is_newer_kept, self.is_keep_due) = (false, false, false);
+        self.replaced = 0;
         if self.has_wanted_share() || self.is_stored || self.own_count() > 0 {
             self.replace(cx);
         } else {

@@ -68,6 +68,8 @@ pub(super) struct Clustered {
     waiting: HashMap<SocketId, Waiting, RandomState>,
     /// The users of those who wait, where their number is limited, with how many of their connections wait.
     newcomers: HashMap<UserId, u32, RandomState>,
+    /// What came with the last answer, on cache channels, until the topic has come so far.
+    kept: Option<KeptFrame>,
     /// Where the channel's event is kept, on cache channels.
     cache: Option<Arc<Cache>>,
     /// The app wants all to be told how many they are.
@@ -85,6 +87,7 @@ impl Clustered {
             life,
             waiting: HashMap::default(),
             newcomers: HashMap::default(),
+            kept: None,
             cache: kind.is_cache().then(|| Arc::clone(cache)),
             tells_count: false,
             was_silent: false,
@@ -149,8 +152,6 @@ struct Turn<'a, 'w> {
     effects: VecDeque<Effect>,
     /// The roster may say something else than before.
     is_news: bool,
-    /// What came with the answer that is taken in.
-    kept: Option<KeptFrame>,
 }
 
 impl<'a, 'w> Turn<'a, 'w> {
@@ -162,7 +163,7 @@ impl<'a, 'w> Turn<'a, 'w> {
         now: Instant,
     ) -> Self {
         let effects = VecDeque::new();
-        Self { delivery, cluster, channel, wakes, now, effects, is_news: false, kept: None }
+        Self { delivery, cluster, channel, wakes, now, effects, is_news: false }
     }
 
     fn clustered(&mut self) -> Option<&mut Clustered> {
@@ -268,9 +269,10 @@ impl<'a, 'w> Turn<'a, 'w> {
     /// What came with the answer is the newest event there is.
     fn keep(&mut self) {
         let name = &self.channel.key.name;
-        let clustered = self.channel.cluster.as_deref();
-        let Some(cache) = clustered.and_then(|clustered| clustered.cache.as_ref()) else { return };
-        match self.kept.take() {
+        let Some(clustered) = self.channel.cluster.as_deref_mut() else { return };
+        let kept = clustered.kept.take();
+        let Some(cache) = &clustered.cache else { return };
+        match kept {
             Some(KeptFrame { frame, data_bytes, milliseconds }) => {
                 cache.keep_for(name, &frame, data_bytes, Duration::from_millis(milliseconds), self.now);
             }

@@ -8,6 +8,9 @@ impl ClusterChannel {
     pub fn heard(&mut self, life: NodeId, sequence: u64, notice: Notice, cx: &mut Context<'_>) {
         if life == self.life && self.replaced > 0 && sequence >= self.replaced {
             self.is_marked = true;
+            if std::mem::take(&mut self.is_keep_due) {
+                cx.effects.push(Effect::Keep);
+            }
         }
         if notice == Notice::Gone(self.life) && !matches!(self.state, State::Idle | State::Away) {
             cx.effects.push(Effect::Renew(self.life));
@@ -133,7 +136,8 @@ impl ClusterChannel {
         };
         self.state = State::Reading { ticket: sequence, is_overrun: false };
         (self.last, self.replaced, self.sent_count) = (sequence, sequence, count);
-        (self.is_marked, self.is_newer_kept, self.count_under_way) = (false, false, None);
+        (self.is_marked, self.is_newer_kept, self.is_keep_due) = (false, false, false);
+        self.count_under_way = None;
         self.is_stored = true;
         let predecessors = self.predecessors.clone();
         let is_return = self.confirmed.is_some();
@@ -158,7 +162,12 @@ impl ClusterChannel {
         let is_forgotten = own_sequence < self.shares.sequence_of(self.life);
         self.install(answer, is_replacement, own_count, cx);
         if self.is_cache && is_replacement && !self.is_newer_kept {
-            cx.effects.push(Effect::Keep);
+            if self.is_marked {
+                cx.effects.push(Effect::Keep);
+            } else {
+                // Who is let in before the topic has come so far would hear it once more.
+                self.is_keep_due = true;
+            }
         }
         self.state = State::Live;
         if is_forgotten && self.is_stored && !is_replacement {

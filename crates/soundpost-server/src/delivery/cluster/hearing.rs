@@ -133,7 +133,9 @@ impl Hearing for Delivery {
     fn answered(&self, subject: &Subject, ticket: u64, answer: Answer, kept: Option<KeptFrame>) {
         match subject {
             Subject::Channel(key) => self.on_channel(key, now(), |turn| {
-                turn.kept = kept;
+                if let Some(clustered) = turn.clustered().filter(|found| !found.machine.is_keep_due()) {
+                    clustered.kept = kept;
+                }
                 turn.hear(|machine, cx| machine.answered(ticket, answer, cx));
             }),
             Subject::User(key) => self.user_answered(key, ticket, answer, now()),

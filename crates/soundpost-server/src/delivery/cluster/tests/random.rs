@@ -120,10 +120,7 @@ impl History {
                         continue;
                     };
                     assert!(heard.last().is_none_or(|last| *last < number), "{heard:?} and then {number}");
-                    let may_repeat = self.renewals[node] > 0 && text.starts_with("cached");
-                    if !may_repeat {
-                        heard.push(number);
-                    }
+                    heard.push(number);
                 }
             }
         }
