@@ -45,7 +45,27 @@ const BINARY = process.env.SERVER_BINARY ?? path.join(TARGET, 'release/soundpost
 
 /** Programs that run, each with the signal that surely ends it. */
 const children = new Map()
-process.on('exit', () => children.forEach((signal, child) => child.kill(signal)))
+/** Folders of such programs, and of this process alone. */
+const folders = new Set()
+process.on('exit', () => {
+  children.forEach((signal, child) => child.kill(signal))
+  folders.forEach(removeFolder)
+})
+// The runner ends a file that takes too long by a signal. By itself that is no exit, and would leave the programs behind.
+process.on('SIGTERM', () => process.exit(143))
+process.on('SIGINT', () => process.exit(130))
+
+/** Makes a folder for a program, which is gone with this process at the latest. */
+export function makeFolder(prefix) {
+  const folder = mkdtempSync(path.join(tmpdir(), prefix))
+  folders.add(folder)
+  return folder
+}
+
+export function removeFolder(folder) {
+  folders.delete(folder)
+  rmSync(folder, { recursive: true, force: true })
+}
 
 /** Rejects with `what` when `promise` takes longer than the deadline. */
 export async function within(promise, what, milliseconds = DEADLINE) {
@@ -144,7 +164,7 @@ export async function startProgram(command, args, { env = {}, cwd, user, found =
  */
 export async function startServer({ port = 0, env = {}, config, files = {} } = {}) {
   // A folder of its own, so that no `.env` of the checkout is read.
-  const cwd = mkdtempSync(path.join(tmpdir(), 'soundpost-e2e-'))
+  const cwd = makeFolder('soundpost-e2e-')
   for (const [name, text] of Object.entries(files)) {
     mkdirSync(path.dirname(path.join(cwd, name)), { recursive: true })
     writeFileSync(path.join(cwd, name), text)
@@ -156,7 +176,7 @@ export async function startServer({ port = 0, env = {}, config, files = {} } = {
   }
   const found = (line) => line.match(/(?:http|ws)s?:\/\/127\.0\.0\.1:(\d+)/)?.[1]
   const program = await startProgram(BINARY, args, { cwd, env, found })
-  program.gone.then(() => rmSync(cwd, { recursive: true, force: true }))
+  program.gone.then(() => removeFolder(cwd))
   return Object.assign(program, { port: Number(program.value), cwd })
 }
 

@@ -1,12 +1,11 @@
 // Redis as nodes meet it: one server, a master with a replica and a sentinel, or a cluster of three masters; each a
 // process on the loopback that can be killed, paused, and started again on the same port, with its data or without.
 
-import { existsSync, mkdtempSync, rmSync, writeFileSync } from 'node:fs'
+import { rmSync, writeFileSync } from 'node:fs'
 import net from 'node:net'
-import { tmpdir } from 'node:os'
 import path from 'node:path'
 import { createClient } from '@redis/client'
-import { eventually, startProgram, within } from '../harness.mjs'
+import { eventually, makeFolder, removeFolder, startProgram, within } from '../harness.mjs'
 
 /** Below the ports that the system gives to outgoing connections, so that a port is still free after a restart. */
 const PORTS_FROM = 20_000
@@ -38,7 +37,7 @@ export class RedisServer {
 
   constructor(port, words) {
     this.port = port
-    this.folder = mkdtempSync(path.join(tmpdir(), 'soundpost-redis-'))
+    this.folder = makeFolder('soundpost-redis-')
     this.#arguments = words
   }
 
@@ -83,7 +82,7 @@ export class RedisServer {
     this.#client?.destroy()
     this.#client = undefined
     await this.#program?.stop()
-    if (existsSync(this.folder)) rmSync(this.folder, { recursive: true, force: true })
+    removeFolder(this.folder)
   }
 }
 
