@@ -34,10 +34,10 @@ const NEEDS: &[Need] = &[
     },
     // Nodes are tried in clusters of processes, the adapter's parts alone.
     Need {
-        what: "redis-server",
-        packages: &["redis-server"],
+        what: "redis-server and redis-cli",
+        packages: &["redis-server", "redis-tools"],
         part: None,
-        is_met: || on_path("redis-server"),
+        is_met: || on_path("redis-server") && on_path("redis-cli"),
     },
     // Clients and publishers go through both proxies.
     Need { what: "nginx", packages: &["nginx"], part: None, is_met: || is_there("nginx") },
