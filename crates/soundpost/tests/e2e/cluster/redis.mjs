@@ -86,7 +86,12 @@ export class RedisServer {
   }
 }
 
-const common = ({ port, folder }) => ['--port', `${port}`, '--bind', '127.0.0.1', '--dir', folder, '--save', '']
+/**
+ * By default what is appended waits for a slow disk, for seconds, although it was answered, and is lost with the process.
+ * With `no` it is with the system before the answer.
+ */
+const common = ({ port, folder }) =>
+  ['--port', `${port}`, '--bind', '127.0.0.1', '--dir', folder, '--save', '', '--appendfsync', 'no']
 
 /** Starts on a free port; tries others while another program is quicker. */
 async function startOn(words) {
