@@ -52,7 +52,7 @@ fn render(settings: &Settings, listening: Listening<'_>, files: Option<u64>) -> 
     addresses(&mut text, settings, listening)?;
     certificates(&mut text, listening.certificates)?;
     apps(&mut text, settings)?;
-    row(&mut text, "adapter", "local: one node, in memory")?;
+    row(&mut text, "adapter", &adapter(settings))?;
     limits(&mut text, settings, files)?;
     if settings.development_app {
         development(&mut text, settings, listening)?;
@@ -118,6 +118,17 @@ fn apps(text: &mut String, settings: &Settings) -> fmt::Result {
     match settings.apps.len().checked_sub(APPS_SHOWN) {
         Some(more @ 1..) => row(text, "", &format!("and {more} more")),
         Some(0) | None => Ok(()),
+    }
+}
+
+/// How far an event reaches. Where names at Redis begin is among the notes.
+fn adapter(settings: &Settings) -> String {
+    match &settings.redis {
+        None => "local: one node, in memory".to_owned(),
+        Some(redis) => {
+            let tls = if redis.tls.is_some() { " with TLS" } else { "" };
+            format!("redis: one of several nodes, over {}{tls}", redis.servers)
+        }
     }
 }
 
@@ -329,6 +340,21 @@ window.Echo = new Echo({
 ";
         let text = banner(&settings, plain(&addresses(&["0.0.0.0:80"]), None), None);
         assert_eq!(text, format!("{}\n{expected}", version()));
+        assert!(!text.contains("hush"));
+    }
+
+    #[test]
+    fn one_of_several_nodes_says_so() {
+        let flags = Flags::default();
+        let variables =
+            [("SOUNDPOST_REDIS__ENABLED", "true"), ("SOUNDPOST_REDIS__URL", "rediss://joe:hush@cache/2")];
+        let variables = variables.map(|(name, value)| (name.to_owned(), value.to_owned()));
+        let settings = Settings::load(&flags, variables, Path::new("/nonexistent")).unwrap();
+        let text = banner(&settings, plain(&addresses(&["127.0.0.1:1"]), None), None);
+        assert!(
+            text.contains("\n  adapter    redis: one of several nodes, over cache:6379 with TLS\n"),
+            "{text}"
+        );
         assert!(!text.contains("hush"));
     }
 
