@@ -285,7 +285,7 @@ impl Session<'_> {
     /// Takes another life and tells everybody, the lease first.
     pub(super) fn renew(&mut self) {
         let life = fresh_life(self.node.life);
-        warn!(life = %keys::hex(life), "this node was taken for gone, so it begins a new life");
+        warn!(life = %keys::hex(life), "redis has no lease of this node: it was taken for gone, or redis was emptied; it begins a new life");
         self.shared.metrics.renewals.add(1);
         self.node.renew(life, self.now);
         self.shared.cluster.renew(life);

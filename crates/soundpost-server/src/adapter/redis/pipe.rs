@@ -81,7 +81,10 @@ impl Pipe {
         // Dropped before it is ready, the future has read nothing.
         match pin!(self.stream.read_buf(&mut self.read)).poll(cx) {
             Poll::Pending => Ok(false),
-            Poll::Ready(Ok(0)) => Err(io::ErrorKind::UnexpectedEof.into()),
+            Poll::Ready(Ok(0)) => Err(io::Error::new(
+                io::ErrorKind::UnexpectedEof,
+                "redis closed the connection; its log may say why",
+            )),
             Poll::Ready(Ok(_)) => Ok(true),
             Poll::Ready(Err(error)) => Err(error),
         }

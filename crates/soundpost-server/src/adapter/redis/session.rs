@@ -59,7 +59,7 @@ pub(super) enum Lost {
     #[error("{0}")]
     Resp(#[from] RespError),
     /// An answer that means that this server is not what it was.
-    #[error("redis said: {0}")]
+    #[error("redis said: {said}{advice}", said = .0, advice = advice(.0))]
     Said(String),
     /// An answer to nothing, or not of the kind that was to come.
     #[error("an answer that was not asked for")]
@@ -83,6 +83,19 @@ impl Lost {
     pub(super) fn said(line: &[u8]) -> Self {
         Self::Said(String::from_utf8_lossy(line.get(..200).unwrap_or(line)).into_owned())
     }
+}
+
+/// What to look at when Redis says that, for those who do not know its words.
+fn advice(said: &str) -> &'static str {
+    const KNOWN: [(&str, &str); 6] = [
+        ("NOPERM", "; its user lacks rights, docs/scaling.md has the line that gives them"),
+        ("can't run this command", "; its user lacks rights, docs/scaling.md has the line that gives them"),
+        ("unknown command", "; the command is renamed or disabled there, and needed"),
+        ("OOM", "; it is full, see its maxmemory"),
+        ("READONLY", "; it has become a replica"),
+        ("NOSCRIPT", "; its scripts were flushed, and are loaded again"),
+    ];
+    KNOWN.iter().find(|(words, _)| said.contains(words)).map_or("", |(_, advice)| advice)
 }
 
 /// One server, and what is on its way.
@@ -293,4 +306,26 @@ impl Session<'_> {
 
 pub(super) fn alarm() -> Pin<Box<Sleep>> {
     Box::pin(sleep(TICK))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_redis_says_comes_with_what_to_look_at() {
+        for (said, advised) in [
+            ("NOPERM this user has no permissions to run the 'evalsha' command", "lacks rights"),
+            ("ERR The user executing the script can't run this command or subcommand", "lacks rights"),
+            ("ERR unknown command 'EVALSHA', with args beginning with:", "renamed or disabled"),
+            ("OOM command not allowed when used memory > 'maxmemory'.", "maxmemory"),
+        ] {
+            let shown = Lost::Said(said.to_owned()).to_string();
+            assert!(
+                shown.starts_with(&format!("redis said: {said}; ")) && shown.contains(advised),
+                "{shown}"
+            );
+        }
+        assert_eq!(Lost::Said("ERR syntax error".to_owned()).to_string(), "redis said: ERR syntax error");
+    }
 }

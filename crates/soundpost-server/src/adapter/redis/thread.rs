@@ -15,13 +15,13 @@ use tokio::{
 use tracing::{info, warn};
 
 use super::{
-    Redis, Shared,
+    Redis, Shared, keys,
     lives::Node,
     session::{Lost, TICK},
     setup,
     wire::topology::moved,
 };
-use crate::seldom::Seldom;
+use crate::{config::OnOutage, seldom::Seldom};
 
 /// A server is reached within this time, with all that must be said to it first, or tried again.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
@@ -72,6 +72,10 @@ impl Drop for RedisThread {
 async fn run(shared: &Shared) {
     let mut node = Node::new(shared.cluster.life(), Instant::now());
     let mut away = Away { since: Instant::now(), is_first: true, line: Seldom::default() };
+    let meanwhile = match shared.settings.on_outage {
+        OnOutage::Refuse => "clients stay, events are refused (503)",
+        OnOutage::Local => "clients stay, events reach those of this node alone",
+    };
     let mut wait = WAIT_MIN;
     loop {
         let begun = while_away(shared, timeout(CONNECT_TIMEOUT, setup::begin(shared, &mut node))).await;
@@ -80,7 +84,7 @@ async fn run(shared: &Shared) {
             None => return,
             Some(Ok(Ok(mut session))) => {
                 let servers = session.addresses();
-                away.is_over(&servers);
+                away.is_over(&servers, &keys::hex(session.node.life));
                 wait = WAIT_MIN;
                 let lost = tokio::select! {
                     lost = session.run() => lost,
@@ -88,13 +92,11 @@ async fn run(shared: &Shared) {
                 };
                 session.end();
                 let Err(lost) = lost else { return };
-                warn!(why = %lost, "redis is away");
+                warn!(why = %lost, meanwhile, "redis is away");
                 away = Away { since: Instant::now(), is_first: false, line: Seldom::default() };
-                // The next time it says so.
-                away.line.is_due();
             }
-            Some(Ok(Err(error))) => away.goes_on(&error.to_string()),
-            Some(Err(_)) => away.goes_on("no connection within 5 s"),
+            Some(Ok(Err(error))) => away.goes_on(&error.to_string(), meanwhile),
+            Some(Err(_)) => away.goes_on("no connection within 5 s", meanwhile),
         }
         let jitter = wait.mul_f64(0.5 + f64::from(getrandom::u32().unwrap_or(0)) / f64::from(u32::MAX) / 2.0);
         if while_away(shared, sleep(jitter)).await.is_none() {
@@ -112,17 +114,17 @@ struct Away {
 }
 
 impl Away {
-    fn goes_on(&self, why: &str) {
+    fn goes_on(&self, why: &str, meanwhile: &str) {
         if self.line.is_due() {
-            warn!(why, "redis cannot be reached; this node serves alone and tries again");
+            warn!(why, meanwhile, "redis cannot be reached, and is tried again");
         }
     }
 
-    fn is_over(&self, servers: &str) {
+    fn is_over(&self, servers: &str, life: &str) {
         let seconds = format!("{:.1}", self.since.elapsed().as_secs_f64());
         match self.is_first {
-            true => info!(servers, "redis is there"),
-            false => info!(servers, away_seconds = seconds, "redis is there again"),
+            true => info!(servers, life, "redis is there"),
+            false => info!(servers, life, away_seconds = seconds, "redis is there again"),
         }
     }
 }
