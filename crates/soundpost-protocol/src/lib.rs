@@ -1,5 +1,6 @@
 //! The Pusher Channels protocol (version 7) as values and functions: names, frames, signatures, the state machine of
-//! one connection, presence rosters, how the nodes of a cluster agree on them, the bodies of the HTTP API and the WebSocket frame codec.
+//! one connection, presence rosters, how the nodes of a cluster agree on them, the bodies of the HTTP API, what apps are
+//! told by webhooks, and the WebSocket frame codec.
 //!
 //! It refuses to know sockets, clocks, random numbers, the environment and every library that brings one: time and
 //! ids come in as arguments, what is to be done goes out as values.
@@ -20,4 +21,5 @@ pub mod rate;
 pub mod server_frame;
 pub mod socket_id;
 pub mod user;
+pub mod webhook;
 pub mod websocket;
