@@ -3,3 +3,4 @@
 //! Source: Pusher docs, "Webhooks". Knows nothing of HTTP clients, of Redis, of clocks: whoever sends does.
 
 pub mod event;
+pub mod signature;
