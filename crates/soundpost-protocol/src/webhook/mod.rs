@@ -3,5 +3,6 @@
 //! Source: Pusher docs, "Webhooks". Knows nothing of HTTP clients, of Redis, of clocks: whoever sends does.
 
 pub mod event;
+pub mod queue;
 pub mod signature;
 pub mod target;
