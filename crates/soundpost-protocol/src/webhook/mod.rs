@@ -3,6 +3,7 @@
 //! Source: Pusher docs, "Webhooks". Knows nothing of HTTP clients, of Redis, of clocks: whoever sends does.
 
 pub mod event;
+pub mod hold;
 pub mod queue;
 pub mod signature;
 pub mod target;
