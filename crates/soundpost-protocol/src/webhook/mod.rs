@@ -4,6 +4,7 @@
 
 pub mod event;
 pub mod hold;
+pub mod laravel_queue;
 pub mod queue;
 pub mod signature;
 pub mod target;
