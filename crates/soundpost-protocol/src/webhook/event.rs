@@ -3,16 +3,15 @@
 //! Source: Pusher docs, "Webhooks", "Events"; for `cache_miss` "Cache channels", for `subscription_count`
 //! "Events", "Subscription count".
 
-use std::{borrow::Cow, fmt};
+mod id;
+
+use std::borrow::Cow;
 
 use bytes::Bytes;
 
-use crate::{
-    channel::ChannelName,
-    json,
-    presence::{NodeId, UserId},
-    socket_id::SocketId,
-};
+pub use id::EventId;
+
+use crate::{channel::ChannelName, json, presence::UserId, socket_id::SocketId};
 
 /// Bytes an event takes beside its names and its data, with room to spare.
 const ENVELOPE_BYTES: usize = 128;
@@ -203,29 +202,6 @@ fn unit(escape: &str) -> Option<u16> {
     u16::from_str_radix(escape.strip_prefix('u')?.get(..4)?, 16).ok()
 }
 
-/// Names one event in the whole cluster, for ever: who told it, and its number there. A receiver that sees an id again
-/// has had that event.
-///
-/// As text `2f.1a`: two numbers in lowercase hex, at most [`EventId::BYTES_MAX`] bytes.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
-pub struct EventId {
-    /// The life of the node that told it.
-    pub life: NodeId,
-    /// Given by that life, from 1 on.
-    pub number: u64,
-}
-
-impl EventId {
-    /// Bytes of its text.
-    pub const BYTES_MAX: usize = 33;
-}
-
-impl fmt::Display for EventId {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{:x}.{:x}", self.life.0, self.number)
-    }
-}
-
 /// An event that is written, with what decides about it. Cloning it copies no text.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Encoded {
@@ -270,7 +246,7 @@ pub(super) fn push_members<'a>(
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::app::Limits;
+    use crate::{app::Limits, presence::NodeId};
     use proptest::prelude::*;
 
     const ID: EventId = EventId { life: NodeId(0x2f), number: 26 };
@@ -367,13 +343,6 @@ mod tests {
             assert_eq!(EventKind::of(kind.word()), Some(kind));
         }
         assert_eq!(EventKind::of("Channel_Occupied"), None);
-    }
-
-    #[test]
-    fn an_id_is_two_numbers_and_a_dot() {
-        assert_eq!(ID.to_string(), "2f.1a");
-        let longest = EventId { life: NodeId(u64::MAX), number: u64::MAX };
-        assert_eq!(longest.to_string().len(), EventId::BYTES_MAX);
     }
 
     proptest! {

@@ -53,7 +53,10 @@ mod tests {
         channel::ChannelName,
         presence::{NodeId, UserId},
         socket_id::SocketId,
-        webhook::event::{Event, EventId, body},
+        webhook::{
+            event::{Event, EventId, body},
+            target::Batching,
+        },
     };
 
     fn encoded(channel: &str, events: &[Event<'_>]) -> Vec<Encoded> {
@@ -101,5 +104,11 @@ mod tests {
         let events = encoded("orders", &[Event::ChannelOccupied, Event::ChannelVacated]);
         assert_eq!(event_ids(&events), "2f.1,2f.2");
         assert_eq!(event_ids([]), "");
+    }
+
+    /// nginx and Apache refuse a line of 8 kB.
+    #[test]
+    fn the_ids_of_the_largest_body_fit_a_header() {
+        assert!(Batching::EVENTS_MAX * (EventId::BYTES_MAX + 1) + EVENT_IDS.len() < 8000);
     }
 }
