@@ -3,6 +3,7 @@
 use std::{
     sync::atomic::{AtomicBool, Ordering::Relaxed},
     thread,
+    time::Duration,
 };
 
 use serde_json::{Value, json};
@@ -14,6 +15,15 @@ fn steady(round: usize) -> String {
     app_file("one", &format!("presence_members_max = {}", 1000 + round))
 }
 
+/// Ends what goes on beside a test, also when the test fails: it would wait for that for ever.
+struct Over<'a>(&'a AtomicBool);
+
+impl Drop for Over<'_> {
+    fn drop(&mut self) {
+        self.0.store(true, Relaxed);
+    }
+}
+
 #[test]
 fn triggers_joins_and_connects_never_notice_a_reload() {
     let server = ReloadingServer::start("", &steady(0));
@@ -21,12 +31,15 @@ fn triggers_joins_and_connects_never_notice_a_reload() {
     let mut subscribers = [(); 3].map(|()| server.connect_as("one"));
     subscribers.iter_mut().for_each(|client| client.subscribe("news"));
     let published = thread::scope(|scope| {
+        let over = Over(&is_over);
         let publishing = scope.spawn(|| {
             let mut api = server.api_of(0);
             let mut published = 0;
             while !is_over.load(Relaxed) {
                 api.trigger("news", "n", &published.to_string());
                 published += 1;
+                // The subscribers read when all is over; what waits for them has to fit their queues, however long it takes.
+                thread::sleep(Duration::from_millis(2));
             }
             published
         });
@@ -69,7 +82,7 @@ fn triggers_joins_and_connects_never_notice_a_reload() {
             assert_ne!(expected, "refused", "round {round}");
         }
         server.reload("", &steady(100));
-        is_over.store(true, Relaxed);
+        drop(over);
         joining.join().unwrap();
         passing.join().unwrap();
         publishing.join().unwrap()
