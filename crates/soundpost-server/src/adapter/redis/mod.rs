@@ -1,6 +1,6 @@
 //! The adapter of several nodes: events and membership over Redis.
 //!
-//! A thread of its own has the connections; workers put in its [outbox] what is to be published, and ask it what the
+//! A thread of its own has the connections; workers put in its outbox what is to be published, and ask it what the
 //! cluster knows. Nothing here waits for Redis but that thread, and whoever awaits a [`Receipt`] or an answer.
 
 mod answers;
