@@ -200,24 +200,11 @@ fn address() -> RedisAddress {
     RedisAddress::Tcp("127.0.0.1".to_owned(), 6379)
 }
 
-fn redis(servers: RedisServers) -> RedisSettings {
-    RedisSettings {
-        servers,
-        username: None,
-        password: None,
-        database: 0,
-        tls: None,
-        prefix: "p".to_owned(),
-        channel: "c".to_owned(),
-        local_first: false,
-        on_outage: OnOutage::Refuse,
-    }
-}
-
 #[test]
 fn redis_is_as_it_was_at_the_start_and_what_differs_is_named() {
     let alone = Settings::new(vec![app("a", "one")]);
-    let joined = Settings { redis: Some(redis(RedisServers::Standalone(address()))), ..alone.clone() };
+    let joined =
+        Settings { redis: Some(RedisSettings::new(RedisServers::Standalone(address()))), ..alone.clone() };
     assert_eq!(Changes::of_server(&alone, &joined).start, ["redis.enabled"]);
     assert_eq!(Changes::of_server(&joined, &joined.clone()), Changes::default());
     let mut other = joined.clone();
@@ -242,7 +229,7 @@ fn changes_are_named_as_on_the_page() {
     old.limits.message_bytes_max = 1;
     let settings = [Settings::new(vec![old.clone()]), Settings::new(vec![new.clone()])];
     let [before, after] = &settings;
-    let redis = |servers| Settings { redis: Some(redis(servers)), ..before.clone() };
+    let redis = |servers| Settings { redis: Some(RedisSettings::new(servers)), ..before.clone() };
     let [one, sentinels, cluster] = [
         RedisServers::Standalone(address()),
         RedisServers::Sentinel {

@@ -68,7 +68,7 @@ fn meet(one: &TestServer, two: &TestServer) -> (Client, Client) {
 
 /// The settings that lead to a store.
 fn redis(store: &Store) -> RedisSettings {
-    processes::settings(RedisServers::Standalone(store.server.address()))
+    RedisSettings::new(RedisServers::Standalone(store.server.address()))
 }
 
 fn start(app: App, settings: RedisSettings) -> TestServer {

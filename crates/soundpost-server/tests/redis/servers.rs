@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 use serde_json::json;
 
 use super::{
-    processes::{Cluster, RedisServer, Sentinel, settings},
+    processes::{Cluster, RedisServer, Sentinel},
     *,
 };
 
@@ -13,7 +13,7 @@ use super::{
 fn nodes_follow_the_sentinels_to_another_master_and_nobody_hears_of_it() {
     let three = Sentinel::start("");
     let at_sentinels = || {
-        let node = start(app("one"), settings(three.settings(&[])));
+        let node = start(app("one"), RedisSettings::new(three.settings(&[])));
         await_connected(&node);
         node
     };
@@ -42,7 +42,7 @@ fn nodes_follow_the_sentinels_to_another_master_and_nobody_hears_of_it() {
 fn a_redis_cluster_carries_every_channel() {
     let cluster = Cluster::start(&[]);
     let at_cluster = || {
-        let node = start(app("one"), settings(cluster.settings()));
+        let node = start(app("one"), RedisSettings::new(cluster.settings()));
         await_connected(&node);
         node
     };
@@ -95,7 +95,7 @@ fn owner<'a>(cluster: &'a Cluster, key: &str) -> &'a RedisServer {
 fn on_a_redis_cluster_a_share_waits_until_it_stands_in_the_index() {
     const BASE: &str = "soundpost:0:reverb:";
     let cluster = Cluster::start(&[]);
-    let one = start(app("one"), settings(cluster.settings()));
+    let one = start(app("one"), RedisSettings::new(cluster.settings()));
     await_connected(&one);
     let mut client = one.connect();
     let lives = format!("{BASE}{{nodes}}:lives");

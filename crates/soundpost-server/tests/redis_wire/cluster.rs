@@ -11,7 +11,7 @@ use soundpost_server::{
 
 use super::{
     ask, block_on, connect,
-    redis::{Cluster, RedisServer, free_port, known_as, local, settings},
+    redis::{Cluster, RedisServer, free_port, known_as, local},
     refusal,
 };
 
@@ -20,7 +20,7 @@ fn all_masters_are_found_by_any_node_and_each_takes_what_is_in_its_slots() {
     let cluster = Cluster::start(&[]);
     let [_, second, third] = &cluster.servers;
     for nodes in [vec![local(free_port()), second.address()], vec![third.address()]] {
-        let masters = block_on(connect(&settings(RedisServers::Cluster(nodes)))).unwrap();
+        let masters = block_on(connect(&RedisSettings::new(RedisServers::Cluster(nodes)))).unwrap();
         let found: Vec<_> = masters.iter().map(|master| master.run_id.clone()).collect();
         assert_eq!(found, cluster.servers.each_ref().map(|server| server.info("run_id")));
         let slots: Vec<_> = masters.iter().flat_map(|master| master.slots.clone()).collect();
@@ -32,7 +32,7 @@ fn all_masters_are_found_by_any_node_and_each_takes_what_is_in_its_slots() {
             ["ACL", "SETUSER", "soundpost"].into_iter().chain(rules.split_whitespace()).collect();
         assert_eq!(server.ask(&words), "OK");
     }
-    let as_user = known_as(settings(cluster.settings()), Some("soundpost"), "secret");
+    let as_user = known_as(RedisSettings::new(cluster.settings()), Some("soundpost"), "secret");
     block_on(async {
         let mut masters = connect(&as_user).await.unwrap();
         for name in ["soundpost:0:reverb:{a/1}", "soundpost:0:reverb:{a/2}", "soundpost:0:reverb:{nodes}"] {
@@ -54,17 +54,17 @@ fn all_masters_are_found_by_any_node_and_each_takes_what_is_in_its_slots() {
 fn a_cluster_and_its_settings_go_together_and_every_slot_has_a_master() {
     let (cluster, single) = (Cluster::start(&[]), RedisServer::start(&[]));
     let node = cluster.servers[0].address();
-    let error = refusal(&settings(RedisServers::Standalone(node.clone())));
+    let error = refusal(&RedisSettings::new(RedisServers::Standalone(node.clone())));
     assert_eq!(
         error,
         format!("redis at {node}: it belongs to a Redis Cluster; set redis.cluster instead of redis.url")
     );
-    let error = refusal(&settings(RedisServers::Cluster(vec![single.address()])));
+    let error = refusal(&RedisSettings::new(RedisServers::Cluster(vec![single.address()])));
     assert!(error.ends_with("it does not belong to a Redis Cluster; set redis.url instead of redis.cluster"));
     // There is one database alone.
-    let masters = block_on(connect(&RedisSettings { database: 3, ..settings(cluster.settings()) }));
+    let masters = block_on(connect(&RedisSettings { database: 3, ..RedisSettings::new(cluster.settings()) }));
     assert_eq!(masters.unwrap().len(), 3);
     assert_eq!(cluster.servers[0].ask(&["CLUSTER", "DELSLOTS", "7"]), "OK");
-    let error = refusal(&settings(RedisServers::Cluster(vec![node])));
+    let error = refusal(&RedisSettings::new(RedisServers::Cluster(vec![node])));
     assert!(error.ends_with("the Redis Cluster is not complete: no master has slot 7"), "{error}");
 }

@@ -7,12 +7,12 @@ use soundpost_server::{
 
 use super::{
     ask, block_on, connect,
-    redis::{Data, RedisServer, free_port, known_as, local, settings, wait_until},
+    redis::{Data, RedisServer, free_port, known_as, local, wait_until},
     refusal, try_out,
 };
 
 fn at(address: RedisAddress) -> RedisSettings {
-    settings(RedisServers::Standalone(address))
+    RedisSettings::new(RedisServers::Standalone(address))
 }
 
 #[test]

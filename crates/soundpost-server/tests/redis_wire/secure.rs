@@ -7,7 +7,7 @@ use soundpost_server::config::{RedisAddress, RedisServers, RedisSettings, RedisT
 
 use super::{
     block_on, connect,
-    redis::{Listen, RedisServer, secured, settings},
+    redis::{Listen, RedisServer, secured},
     refusal, try_out,
 };
 
@@ -61,7 +61,7 @@ impl Drop for Authority {
 }
 
 fn at(address: RedisAddress, ca: Option<PathBuf>, client: Option<(PathBuf, PathBuf)>) -> RedisSettings {
-    secured(settings(RedisServers::Standalone(address)), RedisTls { ca, client })
+    secured(RedisSettings::new(RedisServers::Standalone(address)), RedisTls { ca, client })
 }
 
 #[test]
@@ -112,7 +112,7 @@ fn one_side_alone_with_tls_is_told_from_a_wrong_port() {
     let ca = Some(authority.path("ca.crt"));
     let error = refusal(&at(plain.address(), ca, None));
     assert!(error.contains("TLS: ") && error.ends_with("is that its port for TLS?"), "{error}");
-    let error = refusal(&settings(RedisServers::Standalone(secure.address())));
+    let error = refusal(&RedisSettings::new(RedisServers::Standalone(secure.address())));
     // An alert, an end or a reset: whatever comes first.
     assert!(error.contains("does it expect TLS (rediss://)") || error.contains("it speaks TLS"), "{error}");
 }

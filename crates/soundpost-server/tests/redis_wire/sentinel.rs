@@ -4,13 +4,13 @@ use std::{net::TcpListener, time::Duration};
 
 use soundpost_server::{
     adapter::redis::wire::topology::moved,
-    config::{RedisPassword, RedisServers},
+    config::{RedisPassword, RedisServers, RedisSettings},
 };
 use tokio::time::timeout;
 
 use super::{
     block_on, connect,
-    redis::{DEADLINE, Sentinel, free_port, local, settings},
+    redis::{DEADLINE, Sentinel, free_port, local},
     refusal, try_out,
 };
 
@@ -20,7 +20,7 @@ fn the_master_is_found_before_and_after_a_failover() {
     // The first one is down, and the second one does not answer.
     let silent = TcpListener::bind("127.0.0.1:0").unwrap();
     let others = [local(free_port()), local(silent.local_addr().unwrap().port())];
-    let settings = settings(three.settings(&others));
+    let settings = RedisSettings::new(three.settings(&others));
     for at in [0, 1] {
         let mut masters = block_on(connect(&settings)).unwrap();
         assert_eq!(masters[0].run_id, three.servers[at].info("run_id"));
@@ -40,7 +40,7 @@ fn another_master_is_followed_at_once_while_the_former_one_still_takes_itself_fo
     let three = Sentinel::start("");
     let silent: Vec<_> = (0..4).map(|_| TcpListener::bind("127.0.0.1:0").unwrap()).collect();
     let others: Vec<_> = silent.iter().map(|one| local(one.local_addr().unwrap().port())).collect();
-    let settings = settings(three.settings(&others));
+    let settings = RedisSettings::new(three.settings(&others));
     let before = three.servers[0].address().to_string();
     // Half a second until it looks, and another one for those that do not answer, however many there are.
     let limit = Duration::from_millis(1500);
@@ -65,7 +65,7 @@ fn sentinels_have_passwords_of_their_own_and_are_all_named_if_none_leads_on() {
     let with = |master: &str, password: Option<&str>| {
         let (master, sentinels) = (master.to_owned(), sentinels.clone());
         let password = password.map(RedisPassword::new);
-        settings(RedisServers::Sentinel { master, sentinels, username: None, password })
+        RedisSettings::new(RedisServers::Sentinel { master, sentinels, username: None, password })
     };
     block_on(connect(&with(&master, Some("sentinels-secret")))).unwrap();
     let address = three.sentinel.address();
@@ -81,7 +81,7 @@ fn sentinels_have_passwords_of_their_own_and_are_all_named_if_none_leads_on() {
         assert!(error.starts_with(&begin), "{error}");
         assert!(error.contains(&format!("; sentinel at {address}: {expected}")), "{error}");
     }
-    let direct = refusal(&settings(RedisServers::Standalone(address.clone())));
+    let direct = refusal(&RedisSettings::new(RedisServers::Standalone(address.clone())));
     assert!(direct.ends_with("it asks for a password; set redis.password"), "{direct}");
     // A master that is gone, before the sentinel has done anything about it.
     let gone = three.servers[0].address();

@@ -6,13 +6,9 @@ use std::{
     thread::JoinHandle,
 };
 
-use soundpost_server::config::RedisServers;
+use soundpost_server::config::{RedisServers, RedisSettings};
 
-use super::{
-    block_on, connect,
-    redis::{local, settings},
-    refusal,
-};
+use super::{block_on, connect, redis::local, refusal};
 
 /// Answers every command on two connections with what `answer` makes of its first word, byte for byte in a write of
 /// its own.
@@ -63,7 +59,7 @@ fn good(word: &str) -> Vec<u8> {
 
 fn refused(answer: fn(&str) -> Vec<u8>, expected: &str) {
     let (port, thread) = serve(answer);
-    let error = refusal(&settings(RedisServers::Standalone(local(port))));
+    let error = refusal(&RedisSettings::new(RedisServers::Standalone(local(port))));
     assert!(error.starts_with(&format!("redis at 127.0.0.1:{port}: {expected}")), "{error}");
     // It may still wait for the second connection, which was dropped before it came.
     drop(std::net::TcpStream::connect(("127.0.0.1", port)));
@@ -73,7 +69,7 @@ fn refused(answer: fn(&str) -> Vec<u8>, expected: &str) {
 #[test]
 fn replies_that_come_byte_by_byte_are_understood() {
     let (port, thread) = serve(good);
-    let masters = block_on(connect(&settings(RedisServers::Standalone(local(port))))).unwrap();
+    let masters = block_on(connect(&RedisSettings::new(RedisServers::Standalone(local(port))))).unwrap();
     assert_eq!(masters[0].run_id, "run");
     thread.join().unwrap();
 }

@@ -3,7 +3,7 @@
 use std::net::{SocketAddr, TcpListener};
 
 use soundpost_server::{
-    config::{Listen, OnOutage, RedisAddress, RedisServers, RedisSettings, RedisTls, Settings},
+    config::{Listen, RedisAddress, RedisServers, RedisSettings, RedisTls, Settings},
     server::{Server, StartError},
 };
 
@@ -52,17 +52,8 @@ fn an_address_of_another_machine_is_told_in_one_line() {
 #[test]
 fn a_file_for_tls_to_redis_that_cannot_be_read_is_told_in_one_line() {
     let tls = RedisTls { ca: Some("/nowhere/ca.crt".into()), client: None };
-    let redis = RedisSettings {
-        servers: RedisServers::Standalone(RedisAddress::Tcp("127.0.0.1".to_owned(), 1)),
-        username: None,
-        password: None,
-        database: 0,
-        tls: Some(tls),
-        prefix: "soundpost".to_owned(),
-        channel: "reverb".to_owned(),
-        local_first: false,
-        on_outage: OnOutage::Refuse,
-    };
+    let servers = RedisServers::Standalone(RedisAddress::Tcp("127.0.0.1".to_owned(), 1));
+    let redis = RedisSettings { tls: Some(tls), ..RedisSettings::new(servers) };
     let error = start(|settings| settings.redis = Some(redis)).unwrap_err().to_string();
     assert!(
         error.starts_with("redis.tls.ca: cannot read /nowhere/ca.crt") && !error.contains('\n'),

@@ -162,21 +162,14 @@ mod tests {
     use super::*;
     use crate::{
         apps::{Apps, ChannelKey},
-        config::{OnOutage, RedisAddress, RedisServers},
+        config::{RedisAddress, RedisServers},
     };
 
     fn names() -> Names {
-        Names::new(&RedisSettings {
-            servers: RedisServers::Standalone(RedisAddress::Tcp("127.0.0.1".to_owned(), 6379)),
-            username: None,
-            password: None,
-            database: 0,
-            tls: None,
-            prefix: "soundpost".to_owned(),
-            channel: "reverb".to_owned(),
-            local_first: false,
-            on_outage: OnOutage::Refuse,
-        })
+        Names::new(&RedisSettings::new(RedisServers::Standalone(RedisAddress::Tcp(
+            "127.0.0.1".to_owned(),
+            6379,
+        ))))
     }
 
     #[test]

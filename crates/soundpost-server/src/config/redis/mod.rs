@@ -20,6 +20,11 @@ use std::{
 
 use zeroize::Zeroizing;
 
+/// Without `redis.prefix`.
+const PREFIX: &str = "soundpost";
+/// Without `redis.channel`; the same as Reverb's.
+const CHANNEL: &str = "reverb";
+
 /// Which Redis, and how nodes use it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct RedisSettings {
@@ -41,6 +46,23 @@ pub struct RedisSettings {
     pub local_first: bool,
     /// What becomes of events while Redis is away.
     pub on_outage: OnOutage,
+}
+
+impl RedisSettings {
+    /// Everything else as it is where nothing is written.
+    pub fn new(servers: RedisServers) -> Self {
+        Self {
+            servers,
+            username: None,
+            password: None,
+            database: 0,
+            tls: None,
+            prefix: PREFIX.to_owned(),
+            channel: CHANNEL.to_owned(),
+            local_first: false,
+            on_outage: OnOutage::default(),
+        }
+    }
 }
 
 /// Where Redis is.

@@ -9,7 +9,7 @@ use super::{
         tls::path,
         written::{List, RedisFile, Scalar, Secret},
     },
-    OnOutage, RedisAddress, RedisPassword, RedisServers, RedisSettings, RedisTls,
+    CHANNEL, OnOutage, PREFIX, RedisAddress, RedisPassword, RedisServers, RedisSettings, RedisTls,
     url::{DATABASE_MAX, PORT, RedisUrl, Target, entry},
 };
 
@@ -21,10 +21,6 @@ const SENTINEL_PORT: u16 = 26_379;
 const ENTRIES_MAX: usize = 100;
 /// Bytes of a prefix and of a channel, each.
 const NAME_BYTES_MAX: usize = 200;
-/// What is in front of every name if nobody says.
-const PREFIX: &str = "soundpost";
-/// Reverb's own channel.
-const CHANNEL: &str = "reverb";
 
 /// Where Redis is, as one of the three ways says.
 struct Found {

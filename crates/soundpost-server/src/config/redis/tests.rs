@@ -1,7 +1,7 @@
 //! `[redis]` of our own sources: what it means, what is refused, and which source counts.
 
 use super::super::{
-    Flags, OnOutage, RedisAddress, RedisPassword, RedisServers, RedisSettings, RedisTls, Report,
+    Flags, RedisAddress, RedisPassword, RedisServers, RedisSettings, RedisTls, Report,
     tests::{APP, Dir, refusal, settings},
 };
 
@@ -11,17 +11,7 @@ pub(super) fn tcp(host: &str, port: u16) -> RedisAddress {
 
 /// What holds where nothing but `enabled` is written.
 pub(super) fn standard() -> RedisSettings {
-    RedisSettings {
-        servers: RedisServers::Standalone(tcp("127.0.0.1", 6379)),
-        username: None,
-        password: None,
-        database: 0,
-        tls: None,
-        prefix: "soundpost".to_owned(),
-        channel: "reverb".to_owned(),
-        local_first: false,
-        on_outage: OnOutage::Refuse,
-    }
+    RedisSettings::new(RedisServers::Standalone(tcp("127.0.0.1", 6379)))
 }
 
 /// A file with an app, Redis, and these lines.

@@ -10,9 +10,7 @@ mod sentinel;
 
 use std::time::{Duration, Instant};
 
-use soundpost_server::config::{
-    OnOutage, RedisAddress, RedisPassword, RedisServers, RedisSettings, RedisTls,
-};
+use soundpost_server::config::{RedisAddress, RedisPassword, RedisSettings, RedisTls};
 
 pub(crate) use self::{
     cluster::Cluster,
@@ -40,21 +38,6 @@ pub(crate) fn free_port() -> u16 {
 /// An address of 127.0.0.1.
 pub(crate) fn local(port: u16) -> RedisAddress {
     RedisAddress::Tcp("127.0.0.1".to_owned(), port)
-}
-
-/// Everything else as by default.
-pub(crate) fn settings(servers: RedisServers) -> RedisSettings {
-    RedisSettings {
-        servers,
-        username: None,
-        password: None,
-        database: 0,
-        tls: None,
-        prefix: "soundpost".to_owned(),
-        channel: "reverb".to_owned(),
-        local_first: false,
-        on_outage: OnOutage::Refuse,
-    }
 }
 
 /// With a password, and perhaps a user.
