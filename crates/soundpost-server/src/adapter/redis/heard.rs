@@ -1,6 +1,6 @@
 //! What comes on the topics.
 
-use std::hash::BuildHasher;
+use std::{hash::BuildHasher, sync::Arc};
 
 use bytes::Bytes;
 use soundpost_protocol::{
@@ -108,18 +108,17 @@ impl Session<'_> {
 
     fn event(&mut self, name: &Bytes, bytes: &Bytes, event: &Event<'_>) {
         let Event { life, sequence, exclude, keep, frame } = *event;
-        if self.topics.subject(name).is_none() {
-            return;
-        }
+        let Some((subject, number)) = self.topics.count(name, life, sequence) else { return };
         let metrics = &self.shared.metrics;
-        match self.topics.count(name, life, sequence) {
+        match number {
             Number::Fine => {}
             Number::Gap(missing) => metrics.gaps.add(missing),
             Number::Duplicate => return metrics.duplicates.add(1),
         }
-        let Some(Subject::Channel(channel)) = self.topics.subject(name) else {
+        let Subject::Channel(channel) = subject else {
             return self.shared.malformed("an event is not on the topic of a channel", name);
         };
+        let channel = Arc::clone(channel);
         let Some(frame) = Frame::received(bytes.slice_ref(frame)) else {
             return self.shared.malformed("an event holds no frame", name);
         };
@@ -127,11 +126,11 @@ impl Session<'_> {
         if self.is_delivered(name, life, sequence) {
             if let Some(data_bytes) = keep {
                 let is_newest = self.is_newest(name, life, sequence);
-                self.shared.hearing.kept(channel, &frame, data_bytes, is_newest);
+                self.shared.hearing.kept(&channel, &frame, data_bytes, is_newest);
             }
             return;
         }
-        self.shared.hearing.event(channel, HeardEvent { frame, exclude, keep });
+        self.shared.hearing.event(&channel, HeardEvent { frame, exclude, keep });
     }
 
     /// Whether this node has delivered an event of its own before it came back.

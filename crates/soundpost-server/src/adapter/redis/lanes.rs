@@ -19,6 +19,7 @@ const PUBLISH_BYTES_IN_FLIGHT_MAX: usize = 4 << 20;
 const QUERIES_IN_FLIGHT_MAX: usize = 2048;
 /// A publish that has no answer after so long gets none.
 const PUBLISH_TIMEOUT: Duration = Duration::from_millis(900);
+
 /// What is written and not answered.
 #[derive(Debug, Default)]
 pub(super) struct InFlight {
@@ -31,32 +32,24 @@ pub(super) struct InFlight {
 
 impl InFlight {
     pub(super) fn add(&mut self, expect: &Expect, bytes: usize) {
-        self.bytes += bytes;
-        match expect {
-            Expect::Publish(_) => {
-                self.publishes += 1;
-                self.publish_bytes += bytes;
-            }
-            Expect::Query(..) => self.queries += 1,
-            Expect::Change(_) | Expect::Replaced(_) | Expect::Read(_) | Expect::Indexed(..) => self.asks += 1,
-            Expect::Beat(..)
-            | Expect::Lease(_)
-            | Expect::Index(_)
-            | Expect::Tags(_)
-            | Expect::Reaped(..)
-            | Expect::Nothing => {}
-        }
+        self.change(expect, |commands| *commands += 1, |all| *all += bytes);
     }
 
     pub(super) fn remove(&mut self, flight: &Flight) {
-        self.bytes -= flight.bytes;
-        match flight.expect {
+        self.change(&flight.expect, |commands| *commands -= 1, |all| *all -= flight.bytes);
+    }
+
+    fn change(&mut self, expect: &Expect, one: impl Fn(&mut usize), bytes: impl Fn(&mut usize)) {
+        bytes(&mut self.bytes);
+        match expect {
             Expect::Publish(_) => {
-                self.publishes -= 1;
-                self.publish_bytes -= flight.bytes;
+                one(&mut self.publishes);
+                bytes(&mut self.publish_bytes);
             }
-            Expect::Query(..) => self.queries -= 1,
-            Expect::Change(_) | Expect::Replaced(_) | Expect::Read(_) | Expect::Indexed(..) => self.asks -= 1,
+            Expect::Query(..) => one(&mut self.queries),
+            Expect::Change(_) | Expect::Replaced(_) | Expect::Read(_) | Expect::Indexed(..) => {
+                one(&mut self.asks);
+            }
             Expect::Beat(..)
             | Expect::Lease(_)
             | Expect::Index(_)

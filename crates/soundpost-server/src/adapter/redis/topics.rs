@@ -83,27 +83,10 @@ impl Topics {
         self.0.get(name).is_some_and(|topic| topic.under_way == 0 && topic.ticket.is_some())
     }
 
-    /// An event has come on a topic that is heard.
-    pub(super) fn count(&mut self, name: &Bytes, life: NodeId, sequence: u64) -> Number {
-        let Some(topic) = self.0.get_mut(name) else { return Number::Fine };
-        let Some(at) = topic.lasts.iter().position(|(known, _)| *known == life) else {
-            topic.lasts.truncate(LIVES_MAX - 1);
-            topic.lasts.insert(0, (life, sequence));
-            return Number::Fine;
-        };
-        topic.lasts.swap(0, at);
-        let Some((_, last)) = topic.lasts.first_mut() else { return Number::Fine };
-        let before = *last;
-        if sequence <= before && sequence != 1 {
-            return Number::Duplicate;
-        }
-        *last = sequence;
-        // Whoever starts at 1 has forgotten the topic, or nothing was heard of it for long.
-        if sequence == 1 || sequence == before + 1 {
-            Number::Fine
-        } else {
-            Number::Gap(sequence - before - 1)
-        }
+    /// An event has come: what the topic is about, and what the event's number says; `None` if the topic is not heard.
+    pub(super) fn count(&mut self, name: &Bytes, life: NodeId, sequence: u64) -> Option<(&Subject, Number)> {
+        let Topic { subject, lasts, .. } = self.0.get_mut(name).filter(|topic| topic.ticket.is_some())?;
+        Some((subject, number(lasts, life, sequence)))
     }
 
     /// The number of the last event of this life that was heard.
@@ -111,6 +94,24 @@ impl Topics {
         let lasts = &self.0.get(name)?.lasts;
         lasts.iter().find(|(known, _)| *known == life).map(|(_, last)| *last)
     }
+}
+
+/// What the number of an event says, which is noted.
+fn number(lasts: &mut Vec<(NodeId, u64)>, life: NodeId, sequence: u64) -> Number {
+    let Some(at) = lasts.iter().position(|(known, _)| *known == life) else {
+        lasts.truncate(LIVES_MAX - 1);
+        lasts.insert(0, (life, sequence));
+        return Number::Fine;
+    };
+    lasts.get_mut(..=at).unwrap_or_default().rotate_right(1);
+    let Some((_, last)) = lasts.first_mut() else { return Number::Fine };
+    let before = *last;
+    if sequence <= before && sequence != 1 {
+        return Number::Duplicate;
+    }
+    *last = sequence;
+    // Whoever starts at 1 has forgotten the topic, or nothing was heard of it for long.
+    if sequence == 1 || sequence == before + 1 { Number::Fine } else { Number::Gap(sequence - before - 1) }
 }
 
 #[cfg(test)]
@@ -169,9 +170,9 @@ mod tests {
             (1, Number::Fine),
             (2, Number::Fine),
         ] {
-            assert_eq!(topics.count(&NAME, LIFE, sequence), expected, "{sequence}");
+            assert_eq!(topics.count(&NAME, LIFE, sequence).unwrap().1, expected, "{sequence}");
         }
-        assert_eq!(topics.count(&NAME, NodeId(2), 4), Number::Fine, "each life counts for itself");
+        assert_eq!(topics.count(&NAME, NodeId(2), 4).unwrap().1, Number::Fine, "each life counts for itself");
         assert_eq!(topics.last(&NAME, LIFE), Some(2));
         for life in 3..200 {
             topics.count(&NAME, NodeId(life), 1);
