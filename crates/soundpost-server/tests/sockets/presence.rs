@@ -195,18 +195,28 @@ fn however_many_join_at_once_all_see_the_same_members() {
     }
 }
 
-#[test]
-fn who_waits_for_a_large_roster_gets_the_one_of_its_turn() {
+fn id(n: usize) -> String {
+    format!("user-{n}")
+}
+
+/// A server of one worker and sixty clients who have each asked so often for rosters of 120 kB, of which the worker sends
+/// some sixteen at a time.
+fn crowd(subscribes: usize) -> (TestServer, Vec<Client>) {
     let server = TestServer::start_with(vec![crate::support::app("one")], |settings| {
         settings.server.workers = 1.try_into().unwrap();
     });
-    let id = |n: usize| format!("user-{n}");
     let mut clients: Vec<_> = (0..60).map(|_| server.connect()).collect();
-    // Rosters of 120 kB, of which a worker sends some sixteen at a time.
     for (n, client) in clients.iter_mut().enumerate() {
         let data = json!({"user_id": id(n), "user_info": "x".repeat(2000)}).to_string();
-        client.send(&client.subscription(ROOM, Some(&data)));
+        let subscription = client.subscription(ROOM, Some(&data));
+        (0..subscribes).for_each(|_| client.send(&subscription));
     }
+    (server, clients)
+}
+
+#[test]
+fn who_waits_for_a_large_roster_gets_the_one_of_its_turn() {
+    let (server, mut clients) = crowd(1);
     let mut views: Vec<_> =
         clients.iter_mut().enumerate().map(|(n, client)| View::at_first(client, &id(n))).collect();
     server.api().trigger(ROOM, "marker", "");
@@ -223,17 +233,7 @@ fn who_waits_for_a_large_roster_gets_the_one_of_its_turn() {
 
 #[test]
 fn who_asks_again_while_it_waits_for_a_large_roster_is_answered_again() {
-    let server = TestServer::start_with(vec![crate::support::app("one")], |settings| {
-        settings.server.workers = 1.try_into().unwrap();
-    });
-    let id = |n: usize| format!("user-{n}");
-    let mut clients: Vec<_> = (0..60).map(|_| server.connect()).collect();
-    for (n, client) in clients.iter_mut().enumerate() {
-        let data = json!({"user_id": id(n), "user_info": "x".repeat(2000)}).to_string();
-        let subscription = client.subscription(ROOM, Some(&data));
-        client.send(&subscription);
-        client.send(&subscription);
-    }
+    let (_server, mut clients) = crowd(2);
     for (n, client) in clients.iter_mut().enumerate() {
         View::at_first(client, &id(n));
         loop {
