@@ -7,6 +7,11 @@ use std::{fmt, num::NonZeroU32, sync::Arc, time::Duration};
 use hmac::{Hmac, KeyInit, Mac};
 use sha2::Sha256;
 
+use crate::{
+    channel::ChannelName,
+    webhook::{Webhook, event::EventKind},
+};
+
 /// The id of an app as it stands in HTTP API paths: `/apps/{id}/events`.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct AppId(Arc<str>);
@@ -274,6 +279,8 @@ pub struct App {
     pub timestamp_window: Option<Duration>,
     /// Answer 400 to an `info` attribute that does not apply, as Pusher does, instead of leaving it out.
     pub strict_info: bool,
+    /// Who is told by webhooks of what happens in the app's channels.
+    pub webhooks: Vec<Arc<Webhook>>,
     /// Bounds on what is sent.
     pub limits: Limits,
 }
@@ -307,8 +314,14 @@ impl App {
             cache_bytes_max: 64 << 20,
             timestamp_window: Some(Duration::from_secs(600)),
             strict_info: false,
+            webhooks: Vec::new(),
             limits: Limits::default(),
         }
+    }
+
+    /// Whether any webhook wants to be told events of this kind of this channel.
+    pub fn tells(&self, kind: EventKind, channel: &ChannelName) -> bool {
+        self.webhooks.iter().any(|webhook| webhook.target.wants(kind, channel))
     }
 }
 

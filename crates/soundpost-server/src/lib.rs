@@ -26,4 +26,5 @@ pub mod seldom;
 pub mod server;
 pub mod socket;
 pub mod tls;
+pub mod webhook;
 pub mod worker;

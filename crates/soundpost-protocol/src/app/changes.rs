@@ -33,6 +33,7 @@ impl App {
             cache_bytes_max,
             timestamp_window,
             strict_info,
+            webhooks,
             limits,
         } = self;
         let same_previous = match (previous_secret, &new.previous_secret) {
@@ -66,6 +67,7 @@ impl App {
             ("cache_bytes_max", *cache_bytes_max == new.cache_bytes_max),
             ("timestamp_window_seconds", *timestamp_window == new.timestamp_window),
             ("strict_info", *strict_info == new.strict_info),
+            ("webhooks", *webhooks == new.webhooks),
         ];
         named(all).chain(limits.changes(&new.limits)).collect()
     }

@@ -129,6 +129,16 @@ impl Filter {
         Ok(Self { prefix: prefix.into(), suffix: suffix.into() })
     }
 
+    /// What names must begin with; may be empty.
+    pub fn prefix(&self) -> &str {
+        &self.prefix
+    }
+
+    /// What they must end with; may be empty.
+    pub fn suffix(&self) -> &str {
+        &self.suffix
+    }
+
     /// Whether the channel's name fits.
     pub fn lets_through(&self, channel: &ChannelName) -> bool {
         channel.as_str().starts_with(&*self.prefix) && channel.as_str().ends_with(&*self.suffix)

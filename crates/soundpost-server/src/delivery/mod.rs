@@ -33,7 +33,7 @@ pub use subscribers::Subscriber;
 pub use ticker::{Due, Ticker};
 pub use users::{SigningIn, Users};
 
-use crate::{adapter, apps::WorkerId};
+use crate::{adapter, apps::WorkerId, webhook};
 
 /// Names a connection on its worker: the slot it lives in, and which of the slot's tenants it is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -89,6 +89,8 @@ pub struct Delivery {
     pub inboxes: Inboxes,
     /// Clients that have a seat on some worker, those that are closing too.
     pub seats: AtomicUsize,
+    /// What webhooks tell of.
+    pub webhooks: webhook::Inbox,
     /// This life of this node, the writer of every roster of a node that is alone.
     node: NodeId,
     /// The other nodes, if there may be any.
@@ -108,6 +110,7 @@ impl Delivery {
             ticker: Ticker::default(),
             inboxes: Inboxes::new(workers),
             seats: AtomicUsize::new(0),
+            webhooks: webhook::Inbox::new(node),
             node,
             cluster,
         }
