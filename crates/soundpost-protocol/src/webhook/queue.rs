@@ -240,6 +240,11 @@ impl<T> Queue<T> {
         self.is_flushing = true;
     }
 
+    /// From here on bodies are made in these portions; those that are made stay as they are.
+    pub const fn set_batching(&mut self, batching: Batching) {
+        self.batching = batching;
+    }
+
     /// Gives up all there is, requests under way too.
     pub fn abandon(&mut self, settled: &mut Vec<Settled<T>>) {
         for (_, request) in std::mem::take(&mut self.requests) {
