@@ -22,6 +22,7 @@ use crate::{
     proxy::Proxies,
     seldom::Seldom,
     tls::{Mistakes, Tls},
+    webhook::Meters,
 };
 
 /// Request bodies that are being read, over all connections of the node, bytes.
@@ -50,6 +51,8 @@ pub struct Node {
     drain_milliseconds: AtomicU64,
     /// Whether balancers are told to go elsewhere while Redis is away.
     ready_requires_redis: AtomicBool,
+    /// What is counted of webhooks.
+    pub webhooks: Arc<Meters>,
     /// How often the settings were read again.
     pub reloads: Reloads,
     /// What the public listeners speak TLS with, if they do.
@@ -89,6 +92,7 @@ impl Node {
             request_bytes_max: AtomicUsize::new(0),
             drain_milliseconds: AtomicU64::new(0),
             ready_requires_redis: AtomicBool::new(false),
+            webhooks: Arc::default(),
             reloads: Reloads::new(unix_seconds()),
             tls: None,
             mistakes: Mistakes::default(),

@@ -33,6 +33,10 @@ use crate::{
     node::Node,
     reload::{Reload, Reloader},
     tls::{Certificates, Served, Tls, TlsClient, TlsError},
+    webhook::{
+        Engine,
+        engine::{Alone, Source},
+    },
     worker::Worker,
 };
 
@@ -68,6 +72,8 @@ pub struct Server {
     settings: Settings,
     /// Nothing where nobody can ask for a reload.
     reload: Option<Reload>,
+    /// Random, for what is hashed on the main thread.
+    seed: u64,
 }
 
 impl Server {
@@ -111,6 +117,7 @@ impl Server {
             reserve: Arc::new(Reserve::default()),
             settings,
             reload: None,
+            seed: random()?,
         })
     }
 
@@ -165,10 +172,12 @@ impl Server {
         if let Some(reload) = self.reload.take() {
             tasks.spawn(Reloader::new(Arc::clone(&self.node), self.settings.clone(), reload).run());
         }
+        let mut webhooks = self.engine();
         tokio::select! {
             () = asked(&mut stop, 1) => {}
             () = drain::worker_died(&self.workers) => return Err(Died::Worker),
             () = over(self.redis.as_ref()) => return Err(Died::Redis),
+            () = webhooks.over() => return Err(Died::Task),
             _ = tasks.join_next() => return Err(Died::Task),
         }
         tokio::select! {
@@ -176,7 +185,13 @@ impl Server {
             () = asked(&mut stop, 2) => info!("stopping at once"),
             () = drain::worker_died(&self.workers) => return Err(Died::Worker),
             () = over(self.redis.as_ref()) => return Err(Died::Redis),
+            () = webhooks.over() => return Err(Died::Task),
             _ = tasks.join_next() => return Err(Died::Task),
+        }
+        tokio::select! {
+            biased;
+            () = asked(&mut stop, 2) => webhooks.stop().await,
+            () = webhooks.finish() => {}
         }
         if let Some(redis) = &self.redis {
             tokio::select! {
@@ -186,6 +201,18 @@ impl Server {
         }
         tasks.shutdown().await;
         Ok(())
+    }
+
+    /// Starts what sends webhooks.
+    fn engine(&self) -> Engine {
+        let node = &self.node;
+        let source = Source::Alone(Alone::new(self.seed));
+        Engine::start(
+            Arc::clone(&node.apps),
+            Arc::clone(&node.delivery.webhooks),
+            Arc::clone(&node.webhooks),
+            source,
+        )
     }
 }
 

@@ -90,7 +90,7 @@ pub struct Delivery {
     /// Clients that have a seat on some worker, those that are closing too.
     pub seats: AtomicUsize,
     /// What webhooks tell of.
-    pub webhooks: webhook::Inbox,
+    pub webhooks: Arc<webhook::Inbox>,
     /// This life of this node, the writer of every roster of a node that is alone.
     node: NodeId,
     /// The other nodes, if there may be any.
@@ -110,7 +110,7 @@ impl Delivery {
             ticker: Ticker::default(),
             inboxes: Inboxes::new(workers),
             seats: AtomicUsize::new(0),
-            webhooks: webhook::Inbox::new(node),
+            webhooks: Arc::new(webhook::Inbox::new(node)),
             node,
             cluster,
         }

@@ -1,8 +1,15 @@
 //! Webhooks: from what happens on a channel to the app that wants to be told.
 //!
 //! What happens is noted by workers in one [`Inbox`], which costs them a lock and an encoded event at most; everything
-//! else is done on the main thread, never on a worker.
+//! else is done on the main thread, never on a worker: a [`target`] for each webhook keeps what it is still to be sent,
+//! and a [`carrier`] sends it. The [`engine`] is what turns the one into the other.
 
+pub mod carrier;
+pub mod engine;
 mod inbox;
+pub mod metrics;
+pub mod target;
 
+pub use engine::Engine;
 pub use inbox::{Happening, Inbox, What};
+pub use metrics::{Meters, WebhookMetrics};

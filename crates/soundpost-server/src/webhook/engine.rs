@@ -1,0 +1,189 @@
+//! The task of the main thread that turns happenings into events and sees to it that each webhook has its target.
+//!
+//! On a node that is alone, [`Alone`] decides what is told. Where nodes meet at Redis, the scripts there decide, and the
+//! events are kept in streams: that is the other [`Source`].
+
+mod alone;
+mod source;
+mod targets;
+
+use std::{
+    collections::VecDeque,
+    sync::Arc,
+    time::{Duration, Instant},
+};
+
+use tokio::{
+    sync::watch,
+    task::{JoinSet, yield_now},
+    time::sleep_until,
+};
+use tracing::{info, warn};
+
+pub use self::{
+    alone::Alone,
+    source::{Source, TargetKey},
+    targets::Targets,
+};
+use super::{Inbox, Meters};
+use crate::{apps::Apps, seldom::Seldom};
+
+/// A node that ends waits at most so long for what its webhooks are still to be sent, after its clients are gone.
+pub const FAREWELL: Duration = Duration::from_secs(5);
+
+/// How often the end of something is looked for.
+const LOOK: Duration = Duration::from_millis(20);
+
+/// The engine of a node, running.
+#[derive(Debug)]
+pub struct Engine {
+    task: JoinSet<()>,
+    phase: watch::Sender<Phase>,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Phase {
+    Running,
+    /// Until then there is time to send what is left.
+    Ending(Instant),
+}
+
+impl Engine {
+    /// Starts it, on the runtime this is called on.
+    pub fn start(apps: Arc<Apps>, inbox: Arc<Inbox>, meters: Arc<Meters>, source: Source) -> Self {
+        let (phase, phases) = watch::channel(Phase::Running);
+        let replaced = apps.replacements();
+        let targets = Targets::new(apps, meters);
+        let run = Run {
+            inbox,
+            targets,
+            source,
+            replaced,
+            phases,
+            happenings: VecDeque::new(),
+            refused: Refused::default(),
+        };
+        let mut task = JoinSet::new();
+        task.spawn(run.run());
+        Self { task, phase }
+    }
+
+    /// Comes back when it is over, which it is only after [`Self::finish`]. Cancel safe.
+    pub async fn over(&mut self) {
+        self.task.join_next().await;
+    }
+
+    /// Nothing happens any more: what is held is told, batches are sent as they are, and what `FAREWELL` does not
+    /// suffice for is given up. Where this is dropped, it goes on without anybody who waits.
+    pub async fn finish(&mut self) {
+        self.phase.send_replace(Phase::Ending(Instant::now() + FAREWELL));
+        self.over().await;
+    }
+
+    /// Gives everything up at once.
+    pub async fn stop(&mut self) {
+        self.phase.send_replace(Phase::Ending(Instant::now()));
+        self.over().await;
+    }
+}
+
+struct Run {
+    inbox: Arc<Inbox>,
+    targets: Targets,
+    source: Source,
+    replaced: watch::Receiver<()>,
+    phases: watch::Receiver<Phase>,
+    happenings: VecDeque<super::Happening>,
+    refused: Refused,
+}
+
+impl Run {
+    async fn run(mut self) {
+        self.targets.follow(&mut self.source);
+        while *self.phases.borrow_and_update() == Phase::Running {
+            let next = self.work(Instant::now());
+            // So that targets get their turn however much happens.
+            yield_now().await;
+            tokio::select! {
+                () = self.inbox.filled() => {}
+                () = self.source.filled() => {}
+                changed = self.replaced.changed() => if changed.is_err() { return },
+                changed = self.phases.changed() => if changed.is_err() { return },
+                () = until(next) => {}
+            }
+        }
+        self.end().await;
+    }
+
+    /// Takes up what has happened; when to look again, if nothing happens.
+    fn work(&mut self, now: Instant) -> Option<Instant> {
+        // Before what has happened is looked at: it may be for a webhook that is new.
+        if self.replaced.has_changed().unwrap_or(false) {
+            self.replaced.mark_unchanged();
+            self.targets.follow(&mut self.source);
+        }
+        self.inbox.take(&mut self.happenings);
+        let next = self.source.take(&mut self.happenings, now, &self.inbox, &mut self.targets);
+        self.targets.hand_over();
+        self.refused.look(self.inbox.refused());
+        next
+    }
+
+    async fn end(&mut self) {
+        self.work(Instant::now());
+        self.source.flush(&self.inbox, &mut self.targets);
+        self.targets.hand_over();
+        self.targets.flush();
+        let waiting = self.targets.depth();
+        if waiting > 0 {
+            info!(waiting, "webhooks: sending what is left; ask once more to give it up");
+        }
+        while self.targets.depth() > 0 {
+            let Phase::Ending(last) = *self.phases.borrow_and_update() else { return };
+            if Instant::now() >= last {
+                break;
+            }
+            tokio::select! {
+                changed = self.phases.changed() => if changed.is_err() { return },
+                () = sleep_until((Instant::now() + LOOK).into()) => {}
+            }
+        }
+        let given_up = self.targets.stop().await;
+        if given_up > 0 {
+            warn!(
+                given_up,
+                "webhooks: events given up because the node ends; their receivers were too slow, or away"
+            );
+        }
+    }
+}
+
+/// Happenings that found no room in the inbox.
+#[derive(Debug, Default)]
+struct Refused {
+    told: u64,
+    line: Seldom,
+}
+
+impl Refused {
+    fn look(&mut self, refused: u64) {
+        if refused > self.told && self.line.is_due() {
+            let lost = refused - self.told;
+            warn!(
+                lost,
+                "webhooks: happenings lost, because more happens than this node can take up; is its CPU full?"
+            );
+            self.told = refused;
+        }
+    }
+}
+
+async fn until(next: Option<Instant>) {
+    match next {
+        Some(next) => sleep_until(next.into()).await,
+        None => std::future::pending().await,
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,173 @@
+//! The targets of this node: one for each webhook of each app, as the settings say at the moment.
+
+use std::{
+    collections::{HashMap, HashSet},
+    sync::Arc,
+    time::Instant,
+};
+
+use soundpost_protocol::{
+    app::App,
+    channel::ChannelName,
+    webhook::{
+        Carrier as How, Webhook,
+        event::{Encoded, EventKind},
+        queue::QueueLimits,
+    },
+};
+use tokio::task::JoinSet;
+use tracing::warn;
+
+use super::{Source, TargetKey};
+use crate::{
+    apps::{AppIndex, Apps, RunningApp},
+    webhook::{
+        Meters,
+        carrier::{Carrier, Problem},
+        target::{Beginning, Incoming, TargetHandle, TargetName},
+    },
+};
+
+/// The targets of all apps.
+#[derive(Debug)]
+pub struct Targets {
+    apps: Arc<Apps>,
+    meters: Arc<Meters>,
+    by_app: HashMap<AppIndex, Vec<Entry>>,
+    tasks: JoinSet<()>,
+}
+
+#[derive(Debug)]
+struct Entry {
+    key: TargetKey,
+    /// The settings that it was last set to.
+    app: Arc<App>,
+    webhook: Arc<Webhook>,
+    target: TargetHandle,
+    /// What is to be handed over together.
+    incoming: Vec<Incoming>,
+}
+
+impl Targets {
+    /// None yet.
+    pub(super) fn new(apps: Arc<Apps>, meters: Arc<Meters>) -> Self {
+        Self { apps, meters, by_app: HashMap::new(), tasks: JoinSet::new() }
+    }
+
+    /// Makes them those that the apps have now: new webhooks get a target, those that are gone lose theirs and what
+    /// waited in it, and what has changed of the others holds from now on.
+    pub(super) fn follow(&mut self, source: &mut Source) {
+        while self.tasks.try_join_next().is_some() {}
+        let table = self.apps.table();
+        let mut before = std::mem::take(&mut self.by_app);
+        for app in table.all().iter().filter(|app| !app.app.webhooks.is_empty()) {
+            let mut known = before.remove(&app.index).unwrap_or_default();
+            let mut entries = Vec::with_capacity(app.app.webhooks.len());
+            for webhook in &app.app.webhooks {
+                let at = known.iter().position(|entry| entry.key.webhook == webhook.id);
+                entries.push(match at.map(|at| known.swap_remove(at)) {
+                    Some(entry) => entry.under(&app.app, webhook),
+                    None => self.begin(app, webhook, source),
+                });
+            }
+            known.into_iter().for_each(|entry| entry.end(source));
+            self.by_app.insert(app.index, entries);
+        }
+        before.into_values().flatten().for_each(|entry| entry.end(source));
+        let indices: HashSet<_> = table.all().iter().map(|app| app.index).collect();
+        self.meters.retain(|app| indices.contains(&app));
+    }
+
+    fn begin(&mut self, app: &RunningApp, webhook: &Arc<Webhook>, source: &mut Source) -> Entry {
+        let key = TargetKey { app: app.index, app_id: app.app.id.clone(), webhook: webhook.id };
+        let beginning = Beginning {
+            name: name(&app.app, webhook),
+            carrier: carrier(&app.app, webhook),
+            batching: webhook.target.batching,
+            limits: QueueLimits::default(),
+            metrics: self.meters.of(app.index),
+            heard: source.heard(&key),
+        };
+        let target = TargetHandle::start(beginning, &mut self.tasks);
+        source.begun(&key, webhook, &target);
+        Entry { key, app: Arc::clone(&app.app), webhook: Arc::clone(webhook), target, incoming: Vec::new() }
+    }
+
+    /// Whether any wants an event of this kind of this channel.
+    pub fn want(&self, app: AppIndex, kind: EventKind, channel: &ChannelName) -> bool {
+        let entries = self.by_app.get(&app).map_or(&[][..], Vec::as_slice);
+        entries.iter().any(|entry| entry.webhook.target.wants(kind, channel))
+    }
+
+    /// Gives the event to all who want it, behind what they were given before; they get it when the
+    /// source has taken up all there is.
+    pub fn tell(&mut self, app: AppIndex, event: &Encoded, since: Instant) {
+        for entry in self.by_app.get_mut(&app).into_iter().flatten() {
+            if entry.webhook.target.wants(event.kind, &event.channel) {
+                entry.incoming.push(Incoming { event: event.clone(), place: None, since });
+            }
+        }
+    }
+
+    /// Hands over what was told since the last time.
+    pub(super) fn hand_over(&mut self) {
+        for entry in self.by_app.values_mut().flatten().filter(|entry| !entry.incoming.is_empty()) {
+            entry.target.push(std::mem::take(&mut entry.incoming));
+        }
+    }
+
+    /// From here on no event waits for others to fill a body.
+    pub(super) fn flush(&self) {
+        self.by_app.values().flatten().for_each(|entry| entry.target.flush());
+    }
+
+    /// Events that are not settled.
+    pub(super) fn depth(&self) -> usize {
+        self.by_app.values().flatten().map(|entry| entry.target.depth()).sum()
+    }
+
+    /// Ends all targets at once; how many events are given up.
+    pub(super) async fn stop(&mut self) -> usize {
+        let depth = self.depth();
+        self.by_app.values().flatten().for_each(|entry| entry.target.stop());
+        while self.tasks.join_next().await.is_some() {}
+        depth
+    }
+}
+
+impl Entry {
+    /// The same target under settings that may be others.
+    fn under(mut self, app: &Arc<App>, webhook: &Arc<Webhook>) -> Self {
+        if !Arc::ptr_eq(&self.app, app) {
+            self.target.set(carrier(app, webhook), webhook.target.batching);
+            self.app = Arc::clone(app);
+            self.webhook = Arc::clone(webhook);
+        }
+        self
+    }
+
+    fn end(self, source: &mut Source) {
+        source.gone(&self.key);
+        let events = self.target.depth();
+        self.target.stop();
+        if events > 0 {
+            let TargetName { app, webhook, host } = name(&self.app, &self.webhook);
+            warn!(%app, %webhook, %host, events, "webhook removed; what was still to be sent to it is given up");
+        }
+    }
+}
+
+fn name(app: &App, webhook: &Webhook) -> TargetName {
+    let host = match &webhook.carrier {
+        How::Http(http) => http.url.host_header(),
+        How::LaravelQueue(queue) => format!("Laravel's queue {}", queue.queue),
+    };
+    TargetName { app: app.id.to_string(), webhook: webhook.id.to_string(), host }
+}
+
+fn carrier(_app: &Arc<App>, webhook: &Webhook) -> Carrier {
+    match &webhook.carrier {
+        How::Http(_) => Carrier::Unable(Problem::new("requests are not sent yet")),
+        How::LaravelQueue(_) => Carrier::Unable(Problem::new("jobs are not pushed yet")),
+    }
+}

@@ -1,0 +1,341 @@
+//! The sending of one webhook: a task that keeps its [`Queue`] and carries out what that says.
+//!
+//! Whoever has events pushes them through a [`TargetHandle`], which never waits; what the queue is through with goes back
+//! by the [`Heard`] that was given at the start.
+
+mod troubles;
+
+use std::{
+    collections::HashMap,
+    fmt,
+    sync::Arc,
+    time::{Duration, Instant, SystemTime, UNIX_EPOCH},
+};
+
+use parking_lot::Mutex;
+use soundpost_protocol::webhook::{
+    event::Encoded,
+    queue::{Attempt, Outcome, Queue, QueueLimits, RequestId, Settled, Verdict},
+    target::Batching,
+};
+use tokio::{
+    sync::Notify,
+    task::{self, JoinError, JoinSet},
+    time::sleep_until,
+};
+
+use self::troubles::Troubles;
+use super::{
+    carrier::{Carrier, Problem},
+    metrics::{Dropped, WebhookMetrics},
+};
+
+/// Where an event stands in the stream that nodes share: the id of its entry, which as text is `MS-SEQUENCE`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct Place {
+    /// Milliseconds of Redis' clock when it was added.
+    pub milliseconds: u64,
+    /// Counts the entries of that millisecond.
+    pub sequence: u64,
+}
+
+impl Place {
+    /// Reads what [`fmt::Display`] writes, as Redis does.
+    pub fn parse(text: &str) -> Option<Self> {
+        let (milliseconds, sequence) = text.split_once('-')?;
+        Some(Self { milliseconds: milliseconds.parse().ok()?, sequence: sequence.parse().ok()? })
+    }
+}
+
+impl fmt::Display for Place {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}-{}", self.milliseconds, self.sequence)
+    }
+}
+
+/// An event for one webhook.
+#[derive(Clone, Debug)]
+pub struct Incoming {
+    /// What to tell.
+    pub event: Encoded,
+    /// Where it is kept, if it is kept anywhere else.
+    pub place: Option<Place>,
+    /// When it happened.
+    pub since: Instant,
+}
+
+/// Hears of every event that was pushed, exactly once, when the queue is through with it; of those at its end that it was
+/// given up. Called by the target's task, and must not block.
+pub type Heard = Box<dyn FnMut(Vec<Settled<Option<Place>>>) + Send>;
+
+/// What a target begins with.
+pub struct Beginning {
+    /// Whose it is and where it goes, for the log.
+    pub name: TargetName,
+    /// How it is told.
+    pub carrier: Carrier,
+    /// In what portions.
+    pub batching: Batching,
+    /// How much of it waits and is sent at once.
+    pub limits: QueueLimits,
+    /// Where it is counted.
+    pub metrics: Arc<WebhookMetrics>,
+    /// Who hears what has become of the events.
+    pub heard: Heard,
+}
+
+impl fmt::Debug for Beginning {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Beginning").field("name", &self.name).finish_non_exhaustive()
+    }
+}
+
+/// What the log says of a target: nothing that could hold a secret.
+#[derive(Clone, Debug)]
+pub struct TargetName {
+    /// The app's id.
+    pub app: String,
+    /// The webhook's.
+    pub webhook: String,
+    /// The host of its URL, or what else says where it goes.
+    pub host: String,
+}
+
+/// The way to a target's task. What is cloned is the way, not the task.
+#[derive(Clone, Debug)]
+pub struct TargetHandle(Arc<Shared>);
+
+#[derive(Debug)]
+struct Shared {
+    state: Mutex<State>,
+    changed: Notify,
+    metrics: Arc<WebhookMetrics>,
+}
+
+#[derive(Debug)]
+struct State {
+    queue: Queue<Option<Place>>,
+    carrier: Arc<Carrier>,
+    /// What pushes have settled, until the task hands it back.
+    settled: Vec<Settled<Option<Place>>>,
+    phase: Phase,
+    /// What the metrics know.
+    depth: usize,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+enum Phase {
+    Running,
+    /// Nothing is begun any more; what is under way comes to its end.
+    Closing,
+    /// Over at once.
+    Stopped,
+}
+
+impl TargetHandle {
+    /// Begins a target as a task of `tasks`.
+    pub fn start(beginning: Beginning, tasks: &mut JoinSet<()>) -> Self {
+        let Beginning { name, carrier, batching, limits, metrics, heard } = beginning;
+        let state = Mutex::new(State {
+            queue: Queue::new(batching, limits),
+            carrier: Arc::new(carrier),
+            settled: Vec::new(),
+            phase: Phase::Running,
+            depth: 0,
+        });
+        let shared = Arc::new(Shared { state, changed: Notify::new(), metrics });
+        let task = Task {
+            shared: Arc::clone(&shared),
+            heard,
+            troubles: Troubles::new(name),
+            attempts: JoinSet::new(),
+            requests: HashMap::new(),
+        };
+        tasks.spawn(task.run());
+        Self(shared)
+    }
+
+    /// Puts events behind all others; those of one channel must come in their order. Does not wait: what is more than may
+    /// wait pushes the oldest out. When the target has ended, nobody hears of them any more.
+    pub fn push(&self, events: Vec<Incoming>) {
+        self.0.change(|state| {
+            if state.phase == Phase::Stopped {
+                self.0.metrics.dropped(Dropped::Abandoned).add(events.len() as u64);
+                return;
+            }
+            for Incoming { event, place, since } in events {
+                state.queue.push(event, place, since, &mut state.settled);
+            }
+        });
+    }
+
+    /// From here on no event waits for others to fill a body.
+    pub fn flush(&self) {
+        self.0.change(|state| state.queue.flush());
+    }
+
+    /// From here on it is told like this; attempts under way end as they began.
+    pub fn set(&self, carrier: Carrier, batching: Batching) {
+        self.0.change(|state| {
+            state.carrier = Arc::new(carrier);
+            state.queue.set_batching(batching);
+        });
+    }
+
+    /// Events that are not settled.
+    pub fn depth(&self) -> usize {
+        self.0.state.lock().depth
+    }
+
+    /// Begins nothing any more; when what is under way has ended, all else is given up and the task ends.
+    pub fn close(&self) {
+        self.0.change(|state| state.phase = state.phase.max(Phase::Closing));
+    }
+
+    /// Gives up all there is, requests under way too, and ends the task.
+    pub fn stop(&self) {
+        self.0.change(|state| state.phase = Phase::Stopped);
+    }
+}
+
+impl Shared {
+    /// Changes the state and wakes the task.
+    fn change(&self, change: impl FnOnce(&mut State)) {
+        let mut state = self.state.lock();
+        change(&mut state);
+        self.count(&mut state);
+        drop(state);
+        self.changed.notify_one();
+    }
+
+    /// Tells the metrics how much there is.
+    fn count(&self, state: &mut State) {
+        let depth = state.queue.depth();
+        self.metrics.depth.moved(state.depth, depth);
+        state.depth = depth;
+    }
+}
+
+type Ended = Result<(task::Id, Result<Outcome, Problem>), JoinError>;
+
+struct Task {
+    shared: Arc<Shared>,
+    heard: Heard,
+    troubles: Troubles,
+    /// Those under way.
+    attempts: JoinSet<Result<Outcome, Problem>>,
+    /// Whose they are.
+    requests: HashMap<task::Id, RequestId>,
+}
+
+/// What is to be done next.
+struct Step {
+    attempts: Vec<Attempt>,
+    carrier: Arc<Carrier>,
+    settled: Vec<Settled<Option<Place>>>,
+    next: Option<Instant>,
+    is_over: bool,
+}
+
+impl Task {
+    async fn run(mut self) {
+        loop {
+            let step = self.step();
+            self.settle(step.settled);
+            if step.is_over {
+                self.troubles.say_rest();
+                return;
+            }
+            for attempt in step.attempts {
+                self.begin(attempt, &step.carrier);
+            }
+            let log_at = self.troubles.say(Instant::now());
+            let next = [step.next, log_at].into_iter().flatten().min();
+            tokio::select! {
+                Some(ended) = self.attempts.join_next_with_id() => self.ended(ended),
+                () = self.shared.changed.notified() => {}
+                () = until(next) => {}
+            }
+            while let Some(ended) = self.attempts.try_join_next_with_id() {
+                self.ended(ended);
+            }
+        }
+    }
+
+    /// Asks the queue what to do now.
+    fn step(&self) -> Step {
+        let state = &mut *self.shared.state.lock();
+        let (mut attempts, mut settled) = (Vec::new(), std::mem::take(&mut state.settled));
+        let is_over = match state.phase {
+            Phase::Running => false,
+            Phase::Closing => self.attempts.is_empty(),
+            Phase::Stopped => true,
+        };
+        let mut next = None;
+        if is_over {
+            state.phase = Phase::Stopped;
+            state.queue.abandon(&mut settled);
+        } else if state.phase == Phase::Running {
+            next = state.queue.poll(Instant::now(), unix_ms(), &mut attempts, &mut settled);
+        }
+        self.shared.count(state);
+        Step { attempts, carrier: Arc::clone(&state.carrier), settled, next, is_over }
+    }
+
+    fn begin(&mut self, attempt: Attempt, carrier: &Arc<Carrier>) {
+        let metrics = &self.shared.metrics;
+        metrics.sent.add(1);
+        if attempt.number > 1 {
+            metrics.retried.add(1);
+        }
+        let (request, carrier) = (attempt.request, Arc::clone(carrier));
+        let task = self.attempts.spawn(async move { carrier.send(&attempt).await });
+        self.requests.insert(task.id(), request);
+    }
+
+    /// Tells the queue what came of an attempt, also of one whose task has panicked: or its channels would wait for ever.
+    fn ended(&mut self, ended: Ended) {
+        let (task, answer) = match ended {
+            Ok((task, answer)) => (task, answer),
+            Err(error) => {
+                (error.id(), Err(Problem::new("sending it failed; this is a fault of Soundpost's")))
+            }
+        };
+        let Some(request) = self.requests.remove(&task) else { return };
+        let outcome = answer.as_ref().map_or(Outcome::Unanswered, |outcome| *outcome);
+        if outcome.verdict() != Verdict::Delivered {
+            self.shared.metrics.failed.add(1);
+            self.troubles.failed(&answer);
+        }
+        let mut settled = Vec::new();
+        self.shared.state.lock().queue.finished(request, outcome, Instant::now(), &mut settled);
+        self.settle(settled);
+    }
+
+    fn settle(&mut self, settled: Vec<Settled<Option<Place>>>) {
+        if settled.is_empty() {
+            return;
+        }
+        let now = Instant::now();
+        for event in &settled {
+            self.shared.metrics.settled(event.fate, now.saturating_duration_since(event.since));
+            self.troubles.settled(event.fate);
+        }
+        (self.heard)(settled);
+    }
+}
+
+async fn until(next: Option<Instant>) {
+    match next {
+        Some(next) => sleep_until(next.into()).await,
+        None => std::future::pending().await,
+    }
+}
+
+fn unix_ms() -> u64 {
+    let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or(Duration::ZERO);
+    u64::try_from(since.as_millis()).unwrap_or(u64::MAX)
+}
+
+#[cfg(test)]
+mod tests;
