@@ -16,6 +16,7 @@ mod outage;
 mod pressure;
 #[path = "../support/redis/mod.rs"]
 mod processes;
+mod scripts;
 mod servers;
 mod store;
 #[path = "../sockets/support/mod.rs"]

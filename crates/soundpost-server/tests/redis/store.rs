@@ -48,12 +48,16 @@ impl Store {
         self.is_running = false;
     }
 
+    /// A connection.
+    pub(crate) fn connect(&self) -> redis_client::Connection {
+        Client::open(("127.0.0.1", self.server.port)).unwrap().get_connection().unwrap()
+    }
+
     /// A command and its reply: the texts in it, one after the other, numbers as texts.
     pub(crate) fn ask(&self, words: &[&[u8]]) -> Vec<Vec<u8>> {
-        let client = Client::open(("127.0.0.1", self.server.port)).unwrap();
         let (name, arguments) = words.split_first().unwrap();
         let mut command = redis_client::cmd(str::from_utf8(name).unwrap());
-        let reply = command.arg(arguments).query(&mut client.get_connection().unwrap());
+        let reply = command.arg(arguments).query(&mut self.connect());
         let mut texts = Vec::new();
         gather(reply.unwrap(), &mut texts);
         texts

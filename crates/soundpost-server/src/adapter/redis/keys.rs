@@ -2,8 +2,9 @@
 //!
 //! `N` is `prefix:database:channel`, for topics know no databases. What belongs to one channel carries the tag
 //! `{app/channel}`, so that a Redis Cluster has it on one server and one script can touch all of it; what belongs to a
-//! user who signs in, `{app/@user/id}`. No name of a channel and no id of an app has a slash or a brace in it. A user's id may
-//! be any text; behind the last brace of a name stands only its kind, so where the id ends is certain, too.
+//! user who signs in, `{app/@user/id}`; to a webhook, `{app/@webhook/id}`. No name of a channel and no id of an app has a
+//! slash or a brace in it. A user's id may be any text; behind the last brace of a name stands only its kind, so where the
+//! id ends is certain, too.
 //!
 //! | name | what |
 //! |---|---|
@@ -12,15 +13,24 @@
 //! | `N:TAG:l` | which lives have a share, with their counts: a hash |
 //! | `N:TAG:d:LIFE` | tombstone: that life is over |
 //! | `N:TAG:k` | kept event: the message |
+//! | `N:TAG:u` | for webhooks: how many connections each user of a presence channel has, over all lives: a hash |
+//! | `N:TAG:h` | for webhooks: departures that are held, by when they are due: a sorted set |
+//! | `N:TAG:n` | for webhooks: the count of subscriptions that was told last, and when |
+//! | `N:TAG:m` | for webhooks: a cache miss was told a moment ago |
+//! | `N:TAG:o` | for webhooks, on a Redis Cluster: events that are to be carried to the streams: a list |
+//! | `N:TAG:b` | for webhooks, on a Redis Cluster: which life carries them |
+//! | `N:HOOK:q` | what a webhook is to be sent: a stream |
+//! | `N:HOOK:m` | how much of it there is: a hash, `bytes` of JSON in the stream, `lost` events that found no room |
+//! | `N:HOOK:o` | lease of the life that sends it |
 //! | `N:{nodes}:control` | topic of what concerns all nodes |
 //! | `N:{nodes}:lease:LIFE` | lease |
 //! | `N:{nodes}:lives` | all lives: a sorted set, by when they were last seen |
 //! | `N:{LIFE}:i` | index: the tags in which that life may have a share |
 //!
-//! A life is 16 hexadecimal digits.
+//! A life is 16 hexadecimal digits, and so is the id of a webhook. `HOOK` is a webhook's tag.
 
 use bytes::Bytes;
-use soundpost_protocol::{app::AppId, presence::NodeId};
+use soundpost_protocol::{app::AppId, presence::NodeId, webhook::WebhookId};
 
 use crate::{adapter::Subject, apps::UserKey, config::RedisSettings};
 
@@ -28,6 +38,8 @@ use crate::{adapter::Subject, apps::UserKey, config::RedisSettings};
 pub(super) const NODES: &[u8] = b"{nodes}";
 /// What stands between an app's id and a user's in a tag.
 const USER: &str = "@user/";
+/// What stands between an app's id and a webhook's in a tag.
+const WEBHOOK: &str = "@webhook/";
 
 /// The names of one deployment.
 #[derive(Clone, Debug)]
@@ -62,6 +74,26 @@ pub(super) fn channel_tag(app: &AppId, channel: &str) -> Bytes {
 
 fn user_tag(app: &AppId, user: &UserKey) -> Bytes {
     format!("{{{}/{USER}{}}}", app.as_str(), user.id.as_str()).into()
+}
+
+/// What belongs to one webhook in Redis.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct WebhookKeys {
+    /// Says on a Redis Cluster where it all is.
+    pub tag: Bytes,
+    /// What the names begin with, for the scripts.
+    pub base: Bytes,
+    /// The stream of what it is to be sent.
+    pub stream: Bytes,
+    /// How much that is: a hash of `bytes` and `lost`.
+    pub fill: Bytes,
+    /// The lease of the life that sends it.
+    pub lease: Bytes,
+}
+
+/// The tag of a webhook of this app.
+fn webhook_tag(app: &AppId, webhook: WebhookId) -> Bytes {
+    format!("{{{}/{WEBHOOK}{webhook}}}", app.as_str()).into()
 }
 
 impl Names {
@@ -116,6 +148,24 @@ impl Names {
     /// The kept event of a cache channel.
     pub(super) fn kept(&self, tag: &[u8]) -> Bytes {
         self.of(tag, b":k", None)
+    }
+
+    /// What the names of all that belongs to a tag begin with. Scripts put the kind behind it.
+    pub(super) fn base(&self, tag: &[u8]) -> Bytes {
+        self.of(tag, b":", None)
+    }
+
+    /// Whether a cache miss was told a moment ago.
+    pub(super) fn missed(&self, tag: &[u8]) -> Bytes {
+        self.of(tag, b":m", None)
+    }
+
+    /// What belongs to a webhook.
+    pub(super) fn webhook(&self, app: &AppId, webhook: WebhookId) -> WebhookKeys {
+        let tag = webhook_tag(app, webhook);
+        let of = |kind: &[u8]| self.of(&tag, kind, None);
+        let (stream, fill, lease) = (of(b":q"), of(b":m"), of(b":o"));
+        WebhookKeys { base: self.base(&tag), stream, fill, lease, tag }
     }
 
     /// The topic of what concerns all nodes.
@@ -197,25 +247,47 @@ mod tests {
         };
         let lives = [NodeId(1), NodeId(u64::MAX)];
         for app in apps.table().all() {
-            let channels = ["@user", "@user,1", "nodes", "control", "0000000000000001", "#server-to-user-1"];
+            let channels =
+                ["@user", "@user,1", "@webhook", "nodes", "control", "0000000000000001", "#server-to-user-1"];
             let channels = channels.map(|name| {
                 let name = ChannelName::parse(name, &Limits::default()).unwrap();
                 Subject::Channel(ChannelKey { app: app.index, name }.into())
             });
-            let users = ["1", "}", "1}:t", "1}:s", "1}:s:0000000000000001", "1}:d", "/", "@user/1", "{a/1}"];
+            let users = [
+                "1",
+                "}",
+                "1}:t",
+                "1}:s",
+                "1}:s:0000000000000001",
+                "1}:d",
+                "/",
+                "@user/1",
+                "@webhook/1",
+                "{a/1}",
+            ];
             let users = users.map(|id| Subject::User(UserKey { app: app.index, id: UserId::from_text(id) }));
             for subject in channels.iter().chain(&users) {
                 let tag = tag(&app.app.id, subject);
                 [names.topic(&tag), names.sharers(&tag), names.kept(&tag)].into_iter().for_each(&mut add);
+                add(names.missed(&tag));
+                // Scripts build these.
+                let base = names.base(&tag);
+                ["u", "h", "n", "o", "b"]
+                    .into_iter()
+                    .for_each(|kind| add([&base, kind.as_bytes()].concat().into()));
                 for life in lives {
                     [names.share(&tag, life), names.tombstone(&tag, life)].into_iter().for_each(&mut add);
                 }
+            }
+            for webhook in [WebhookId(1), WebhookId(u64::MAX)] {
+                let keys = names.webhook(&app.app.id, webhook);
+                [keys.stream, keys.fill, keys.lease].into_iter().for_each(&mut add);
             }
         }
         [names.control(), names.lives()].into_iter().for_each(&mut add);
         for life in lives {
             [names.lease(life), names.index(life)].into_iter().for_each(&mut add);
         }
-        assert_eq!(count, 3 * 15 * 7 + 6);
+        assert_eq!(count, 3 * (17 * 13 + 2 * 3) + 6);
     }
 }

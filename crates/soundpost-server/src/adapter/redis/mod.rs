@@ -35,12 +35,15 @@ use std::{
     time::Instant,
 };
 
+use bytes::Bytes;
 use foldhash::quality::RandomState;
-use soundpost_protocol::app::AppId;
+use soundpost_protocol::{app::AppId, channel::ChannelName, webhook::WebhookId};
 use tokio::sync::watch;
 
+pub use keys::WebhookKeys;
 pub use metrics::{Fill, Level, RedisMetrics, Total};
 pub use outbox::{PUBLISH_BYTES_MAX, PUBLISHES_MAX};
+pub use scripts::Script;
 pub use session::ASKS_MAX;
 pub use thread::RedisThread;
 
@@ -178,6 +181,18 @@ impl Redis {
             }
             Err((refused, _)) => Err(refused),
         }
+    }
+
+    /// What belongs to a webhook in Redis.
+    pub fn webhook_keys(&self, app: &AppId, webhook: WebhookId) -> WebhookKeys {
+        self.0.names.webhook(app, webhook)
+    }
+
+    /// The tag of a channel, and the name of what says that a cache miss was told there a moment ago.
+    pub fn cache_miss_key(&self, app: &AppId, channel: &ChannelName) -> (Bytes, Bytes) {
+        let tag = keys::channel_tag(app, channel.as_str());
+        let name = self.0.names.missed(&tag);
+        (tag, name)
     }
 
     /// The node leaves the cluster once it holds nothing there, after 2 s at most. Then its thread ends.

@@ -3,11 +3,15 @@
 //! They are loaded on every new connection and named by their digests after that. A server that does not know one of
 //! them any more has lost more than that, so the answer `NOSCRIPT` is the end of the connection.
 
+mod append;
+
 use bytes::Bytes;
+
+use self::append::APPEND;
 
 /// Names a script.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Script {
+pub enum Script {
     /// Change the own share of a subject and say so on its topic.
     Change,
     /// Read all shares of a subject, and what is kept.
@@ -20,6 +24,8 @@ pub(super) enum Script {
     Publish,
     /// Renew the lease, say so, and list all lives.
     Beat,
+    /// Put events into the stream of a webhook.
+    Add,
 }
 
 /// How often a share that is empty is found, milliseconds: its number must outlive what is still on its way.
@@ -164,14 +170,28 @@ end
 return {had, out}
 ";
 
+/// Behind [`APPEND`]. `KEYS`: the stream of a webhook. `ARGV`: what the names of all that belongs to the webhook begin with,
+/// then of each event its kind, channel, JSON, and id, which may be empty. Answers nothing.
+const ADD: &str = "
+for i = 2, #ARGV, 4 do
+  local id = ARGV[i + 3] ~= '' and ARGV[i + 3] or nil
+  append(ARGV[1], ARGV[i], ARGV[i + 1], ARGV[i + 2], id)
+end
+";
+
 impl Script {
     /// All, in the order of declaration.
-    pub(super) const ALL: [Self; 6] =
-        [Self::Change, Self::Read, Self::Replace, Self::Reap, Self::Publish, Self::Beat];
+    pub const ALL: [Self; 7] =
+        [Self::Change, Self::Read, Self::Replace, Self::Reap, Self::Publish, Self::Beat, Self::Add];
 
     /// Its text. On a Redis Cluster topics belong to the server of their slot (`is_sharded`).
-    pub(super) fn text(self, is_sharded: bool) -> String {
+    pub fn text(self, is_sharded: bool) -> String {
+        let added;
         let text = match self {
+            Self::Add => {
+                added = [APPEND, ADD].concat();
+                &added
+            }
             Self::Change => CHANGE,
             Self::Read => READ,
             Self::Replace => REPLACE,

@@ -12,7 +12,8 @@ pub const CLUSTER_VERSION_MIN: &str = "7.0";
 pub const ACL_RULES: &str = "resetkeys ~soundpost:0:reverb:* resetchannels &soundpost:0:reverb:* -@all \
     +ping +info +role +select +client|setname +script|load +evalsha +publish +subscribe +unsubscribe \
     +exists +del +get +set +pttl +pexpire +persist +hget +hset +hdel +hlen +hkeys +hgetall \
-    +zadd +zrem +zrange +sadd +srem +smembers +srandmember +sscan";
+    +zadd +zrem +zrange +sadd +srem +smembers +srandmember +sscan \
+    +hincrby +xlen +xrange +xadd +xdel";
 /// What the user needs on a Redis Cluster besides.
 pub const ACL_RULES_CLUSTER: &str = "+cluster|slots +spublish +ssubscribe +sunsubscribe";
 
