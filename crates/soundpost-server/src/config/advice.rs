@@ -4,9 +4,14 @@ use std::{collections::BTreeSet, fs, net::IpAddr, path::Path};
 
 use serde_json::{Value, json};
 
+use soundpost_protocol::{
+    app::{App, ClientEvents},
+    webhook::{Carrier, Webhook, event::EventKind},
+};
+
 use super::{
     Note, OnOutage, Read, RedisAddress, RedisServers, RedisSettings, ServerSettings, effective,
-    report::Section,
+    layers::LayeredApp, report::Section, webhooks::numbered,
 };
 use crate::proxy::Proxies;
 
@@ -18,6 +23,8 @@ pub(super) fn notes(read: &Read, sections: &[Section], dir: &Path) -> Vec<Note> 
     notes.extend(read.settings.redis.as_ref().map(|settings| redis(settings, read)).unwrap_or_default());
     if !read.settings.development_app {
         notes.extend(sections.iter().filter(|s| s.name().starts_with("apps.")).flat_map(app));
+        let apps = read.settings.apps.iter().zip(&read.layered.apps).enumerate();
+        notes.extend(apps.flat_map(|(index, (app, written))| webhooks(index, app, written)));
     }
     notes
 }
@@ -72,8 +79,10 @@ fn files(read: &Read) -> Vec<Note> {
 fn sets_secret(line: &str) -> bool {
     let Some((key, value)) = line.split_once('=') else { return false };
     let is_empty = value.trim().trim_matches(['"', '\'']).is_empty();
-    let is_login = key.trim_end().to_ascii_lowercase().ends_with("url") && value.contains('@');
-    !is_empty && !key.trim_start().starts_with('#') && (effective::is_secret(key) || is_login)
+    let is_login = key.trim_end().to_ascii_lowercase().ends_with("url") && value.contains('@')
+        || value.split_once("redis://").is_some_and(|(_, rest)| rest.contains('@'));
+    let is_headers = key.trim() == "headers" && value.contains('=');
+    !is_empty && !key.trim_start().starts_with('#') && (effective::is_secret(key) || is_login || is_headers)
 }
 
 /// Whether others than owner and group may read the file.
@@ -177,4 +186,37 @@ fn app(section: &Section) -> Vec<Note> {
         )));
     }
     notes
+}
+
+/// What an app's webhooks will hardly get as they are. Events that nobody chose, because all are wanted where nothing is
+/// written, are nobody's mistake.
+fn webhooks(index: usize, app: &App, written: &LayeredApp) -> Vec<Note> {
+    let mut notes = Vec::new();
+    for (webhook, (number, file)) in app.webhooks.iter().zip(numbered(&written.app.webhooks)) {
+        let name = format!("apps.{index}.webhooks.{number}");
+        notes.extend(plain_http(&name, webhook));
+        let wants = |kind| file.events.is_some() && webhook.target.events.contain(kind);
+        if wants(EventKind::ClientEvent) && app.client_events == ClientEvents::None {
+            notes.push(Note::warning(format!(
+                "{name}.events has \"client_event\", but apps.{index}.client_events is \"none\": there are none to tell"
+            )));
+        }
+        if wants(EventKind::SubscriptionCount) && !app.subscription_count {
+            notes.push(Note::warning(format!(
+                "{name}.events has \"subscription_count\", but apps.{index}.subscription_count is false: nobody is told \
+                 of counts"
+            )));
+        }
+    }
+    notes
+}
+
+/// Whoever is on the way reads the events, and may answer in the app's place.
+fn plain_http(name: &str, webhook: &Webhook) -> Option<Note> {
+    let Carrier::Http(http) = &webhook.carrier else { return None };
+    let host = http.url.host();
+    let is_here = is_of_this_machine(&RedisAddress::Tcp(host.to_owned(), 0));
+    let text =
+        format!("{name} goes to {host} by plain http: signed, but readable on the way; https:// encrypts it");
+    (!http.url.is_https() && !is_here).then(|| Note::warning(text))
 }

@@ -10,15 +10,21 @@ use super::{
     layers::{LayeredApp, missing},
     resolve::BYTES_MAX,
     secrets,
+    webhooks::webhooks,
     written::{AppFile, Scalar, Secret},
 };
 
 const DAY: u32 = 86_400;
 const CACHE_BYTES_MAX: u32 = 1 << 30;
 
-/// Every app, in their order, with notes on secrets. Errors: a value that is none, a key that two of them share.
-pub(super) fn apps(written: &[LayeredApp], notes: &mut Vec<Note>) -> Result<Vec<App>, ConfigError> {
-    let apps = written.iter().map(|written| app(written, notes)).collect::<Result<Vec<_>, _>>()?;
+/// Every app, in their order, with notes on secrets. `has_redis`: the nodes meet at one, so that webhooks may use it.
+/// Errors: a value that is none, a key that two of them share.
+pub(super) fn apps(
+    written: &[LayeredApp],
+    has_redis: bool,
+    notes: &mut Vec<Note>,
+) -> Result<Vec<App>, ConfigError> {
+    let apps = written.iter().map(|written| app(written, has_redis, notes)).collect::<Result<Vec<_>, _>>()?;
     distinct_keys(written, &apps)?;
     Ok(apps)
 }
@@ -59,7 +65,7 @@ fn table(written: &LayeredApp) -> Table<'_> {
     Table { name: &written.table, origins: &written.origins, dotted: false, values: &written.values }
 }
 
-fn app(written: &LayeredApp, notes: &mut Vec<Note>) -> Result<App, ConfigError> {
+fn app(written: &LayeredApp, has_redis: bool, notes: &mut Vec<Note>) -> Result<App, ConfigError> {
     let table = table(written);
     let file = &written.app;
     let name = |key: &str, scalar: &Option<Scalar>| match scalar {
@@ -103,6 +109,7 @@ fn app(written: &LayeredApp, notes: &mut Vec<Note>) -> Result<App, ConfigError> 
     users_and_caches(table, file, &mut app)?;
     app.strict_info = table.boolean("strict_info", file.strict_info.as_ref(), app.strict_info)?;
     app.limits = limits(table, file, &app.limits)?;
+    app.webhooks = webhooks(table, &file.webhooks, has_redis, notes)?;
     Ok(app)
 }
 

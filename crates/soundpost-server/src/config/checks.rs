@@ -38,6 +38,10 @@ impl Table<'_> {
         let full = format!("{}.{key}", self.name);
         let origin = self.origins.get(self.lookup(key).as_ref());
         match origin {
+            // One variable holds all webhooks, so the key tells which of them.
+            Some(origin) if is_foreign(self.name) && key.contains('.') => {
+                Place { key: key.to_owned(), origin: origin.clone() }
+            }
             Some(origin) if is_foreign(self.name) => Place { key: origin.clone(), origin: origin.clone() },
             Some(origin) => Place { key: full, origin: origin.clone() },
             None => Place { key: full.clone(), origin: full },

@@ -4,6 +4,9 @@ use std::{borrow::Cow, fmt, io, path::PathBuf};
 
 use soundpost_protocol::app::AppNameError;
 
+use super::webhooks::WebhookMistake;
+use crate::tls::TlsError;
+
 /// Where a value was written: its key and the file, variable or flag that holds it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Place {
@@ -154,6 +157,17 @@ pub enum ConfigError {
         /// The other.
         second: Place,
     },
+    /// A webhook that cannot be one.
+    #[error("{place}: {source}")]
+    Webhook {
+        /// Where.
+        place: Place,
+        /// What is wrong with it.
+        source: WebhookMistake,
+    },
+    /// A file of certificates that a webhook names cannot be used.
+    #[error(transparent)]
+    Tls(#[from] TlsError),
     /// No app is configured, and the development app is not for other machines.
     #[error(
         "no app is configured, and the development app is served on 127.0.0.1 and ::1 only, not on {host}: set \
@@ -175,12 +189,13 @@ impl ConfigError {
             | Self::Lacking { place, .. }
             | Self::Value { place, .. }
             | Self::Name { place, .. }
+            | Self::Webhook { place, .. }
             | Self::Secret { place, .. } => Some(&place.key),
             Self::Missing { key, .. } | Self::Uncertain { key, .. } => Some(key),
             Self::Shared { second, .. } => Some(second),
             Self::Exclusive { second, .. } => Some(&second.key),
             Self::NoApp { .. } => Some("server.host"),
-            Self::Read { .. } | Self::Syntax { .. } | Self::Layers(_) => None,
+            Self::Read { .. } | Self::Syntax { .. } | Self::Tls(_) | Self::Layers(_) => None,
         }
     }
 }

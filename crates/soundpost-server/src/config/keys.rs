@@ -1,27 +1,37 @@
-//! Which keys there are: those of the written types, and those of features that this version lacks.
+//! Which keys there are: those of the written types.
 
 use std::fmt;
 
+use config::{Value, ValueKind};
 use serde::{Deserialize, Deserializer, de};
 
 use super::{
     ConfigError,
     error::Place,
     layers::Flat,
-    written::{AdminFile, AppFile, CertificateFile, RedisFile, RedisTlsFile, ServerFile, TlsFile},
+    written::{
+        AdminFile, AppFile, CertificateFile, FilterFile, LaravelQueueFile, RedisFile, RedisTlsFile,
+        ServerFile, TlsFile, WebhookFile,
+    },
 };
 
-/// A key of the configuration's contract that only a later version can honour.
-struct Later {
-    /// The key or the table it heads, apps without their index.
-    key: &'static str,
-    /// The one value that asks for nothing, if there is one.
-    off: Option<&'static str>,
-    /// The feature, as the error names it.
-    feature: &'static str,
-}
+/// Tables that are numbered within their own, and how they are written.
+const LISTS: [(&str, &str); 2] = [
+    (
+        "server.tls.certificates",
+        "tables with keys, as [[server.tls.certificates]] makes them, or a number in the variable, as \
+         SOUNDPOST_SERVER__TLS__CERTIFICATES__0__CERTIFICATE",
+    ),
+    (
+        "apps.webhooks",
+        "tables with keys, as [[apps.webhooks]] makes them, or a number in the variable, as \
+         SOUNDPOST_APPS__0__WEBHOOKS__0__URL",
+    ),
+];
 
-const LATER: &[Later] = &[Later { key: "apps.webhooks", off: Some("\"\""), feature: "webhooks" }];
+/// The one key whose value is a table of names that are not ours. It is kept as the text of a JSON object, which is how
+/// its variable has it: such a name may hold dots, and a variable's name not everything that such a name may.
+const MAP: &str = "apps.webhooks.headers";
 
 /// Every key of the written types, lists without their index: `server.port`, `apps.key`.
 pub(super) fn known() -> Vec<String> {
@@ -33,6 +43,9 @@ pub(super) fn known() -> Vec<String> {
         ("redis", fields::<RedisFile>()),
         ("redis.tls", fields::<RedisTlsFile>()),
         ("apps", fields::<AppFile>()),
+        ("apps.webhooks", fields::<WebhookFile>()),
+        ("apps.webhooks.filter", fields::<FilterFile>()),
+        ("apps.webhooks.laravel_queue", fields::<LaravelQueueFile>()),
     ];
     let dotted = |(table, fields): &(&str, &[&str])| -> Vec<String> {
         fields.iter().map(|field| format!("{table}.{field}")).collect()
@@ -41,19 +54,19 @@ pub(super) fn known() -> Vec<String> {
     tables.iter().flat_map(dotted).filter(is_key).collect()
 }
 
-/// Refuses unknown keys and features that this version lacks; removes what only says that such a feature is off.
+/// Refuses unknown keys and values of another shape; removes lists of nothing, which say nothing.
 pub(super) fn check(flat: &mut Flat) -> Result<(), ConfigError> {
     let known = known();
+    flat.retain(|key, value| {
+        !(LISTS.iter().any(|(list, _)| without_indices(key) == *list) && is_empty_list(value))
+    });
     for (key, value) in flat.iter() {
         let plain = without_indices(key);
         let place = || Place { key: key.clone(), origin: value.origin().unwrap_or(key).to_owned() };
-        if let Some(later) = later(&plain) {
-            if later.off.is_some_and(|off| plain == later.key && value.to_string() == off) {
-                continue;
-            }
-            return Err(ConfigError::Lacking { place: place(), feature: later.feature });
+        let is_table = matches!(value.kind, ValueKind::Table(_));
+        if let Some(expected) = badly_numbered(key, is_table) {
+            return Err(ConfigError::Shape { place: place(), expected });
         }
-        let is_table = matches!(value.kind, config::ValueKind::Table(_));
         if known.contains(&plain) {
             if is_table {
                 return Err(ConfigError::Shape { place: place(), expected: "a value, not a table" });
@@ -62,6 +75,9 @@ pub(super) fn check(flat: &mut Flat) -> Result<(), ConfigError> {
             if !is_table {
                 return Err(ConfigError::Shape { place: place(), expected: "a table of keys" });
             }
+        } else if is_within(&plain, MAP) {
+            let expected = "all headers as one JSON object of texts, in a variable that ends in __HEADERS";
+            return Err(ConfigError::Shape { place: place(), expected });
         } else {
             let place = place();
             let is_variable = place.origin.starts_with("SOUNDPOST_");
@@ -70,13 +86,34 @@ pub(super) fn check(flat: &mut Flat) -> Result<(), ConfigError> {
             return Err(ConfigError::UnknownKey { place, nearest });
         }
     }
-    flat.retain(|key, _| later(&without_indices(key)).is_none());
     Ok(())
 }
 
-/// The entry of [`LATER`] for a key, the more exact one first.
-fn later(plain: &str) -> Option<&'static Later> {
-    LATER.iter().find(|later| plain == later.key || is_within(plain, later.key))
+fn is_empty_list(value: &Value) -> bool {
+    matches!(&value.kind, ValueKind::Array(array) if array.is_empty())
+}
+
+/// What belongs there, if the key is one of [`LISTS`] or below it and its table has no number or no keys.
+fn badly_numbered(key: &str, is_table: bool) -> Option<&'static str> {
+    let mut names = Vec::new();
+    let mut parts = key.split('.');
+    while let Some(part) = parts.next() {
+        if part.bytes().all(|byte| byte.is_ascii_digit()) {
+            continue;
+        }
+        names.push(part);
+        let name = names.join(".");
+        let Some((_, expected)) = LISTS.iter().find(|(list, _)| *list == name) else { continue };
+        let is_number = |index: &str| index.parse::<u16>().is_ok_and(|number| number.to_string() == index);
+        let is_good = parts.next().is_some_and(is_number) && !(is_table && parts.next().is_none());
+        return (!is_good).then_some(*expected);
+    }
+    None
+}
+
+/// Whether the key's table is one value: see [`MAP`].
+pub(super) fn is_map(key: &str) -> bool {
+    without_indices(key) == MAP
 }
 
 /// Whether a key belongs to a table, or to one within it.
@@ -110,8 +147,9 @@ fn nearest(key: &str, known: &[String]) -> Option<String> {
 }
 
 /// `apps.key` gives `apps.0.key`.
-fn indexed(key: &str) -> String {
-    key.replace("apps.", "apps.0.").replace("certificates.", "certificates.0.")
+pub(super) fn indexed(key: &str) -> String {
+    let numbered = |key: String, list: &str| key.replace(&format!("{list}."), &format!("{list}.0."));
+    ["apps", "certificates", "webhooks"].into_iter().fold(key.to_owned(), numbered)
 }
 
 /// The variable that sets a key, indices included: `SOUNDPOST_SERVER__PORT`, `SOUNDPOST_APPS__0__KEY`.

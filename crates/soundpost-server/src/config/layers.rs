@@ -8,6 +8,7 @@ use std::{
 
 use config::{Config, FileFormat, Map, Source, Value, ValueKind};
 use serde::de::DeserializeOwned;
+use serde_json::Value as Json;
 
 use super::{
     ConfigError, DEVELOPMENT_ID, DEVELOPMENT_KEY, DEVELOPMENT_SECRET,
@@ -105,6 +106,12 @@ pub(super) fn syntax(path: PathBuf, error: &config::ConfigError) -> ConfigError 
 
 /// Tables and arrays of tables become dotted keys; an empty table stays, to be checked and then to say nothing.
 fn flatten(key: String, kind: ValueKind, origin: &String, flat: &mut Flat) {
+    if let ValueKind::Table(map) = &kind
+        && keys::is_map(&key)
+    {
+        flat.insert(key, Value::new(Some(origin), json_object(map)));
+        return;
+    }
     let is_table = |value: &Value| matches!(value.kind, ValueKind::Table(_));
     let parts: Vec<(String, Value)> = if let ValueKind::Table(table) = &kind {
         table.clone().into_iter().collect()
@@ -122,6 +129,22 @@ fn flatten(key: String, kind: ValueKind, origin: &String, flat: &mut Flat) {
     for (name, value) in parts {
         flatten(format!("{key}.{name}"), value.kind, origin, flat);
     }
+}
+
+/// A table as the text of a JSON object, in the order of the names. What is neither text nor a number is `null`: no
+/// such table has a use for it.
+fn json_object(map: &Map<String, Value>) -> String {
+    let json = |value: &Value| {
+        if let ValueKind::String(text) = &value.kind {
+            Json::from(text.as_str())
+        } else if let ValueKind::I64(number) = value.kind {
+            Json::from(number)
+        } else {
+            Json::Null
+        }
+    };
+    let object: BTreeMap<&str, Json> = map.iter().map(|(name, value)| (name.as_str(), json(value))).collect();
+    serde_json::json!(object).to_string()
 }
 
 /// The layers of one app, in rising order of precedence.

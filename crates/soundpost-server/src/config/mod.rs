@@ -26,6 +26,7 @@ mod secrets;
 mod settings;
 mod soketi;
 mod tls;
+mod webhooks;
 mod written;
 
 #[cfg(test)]
@@ -46,6 +47,8 @@ mod reverb_file_tests;
 mod soketi_tests;
 #[cfg(test)]
 mod tests;
+#[cfg(test)]
+mod webhook_tests;
 
 use std::{
     fmt,
@@ -61,6 +64,7 @@ pub use settings::{
     AdminSettings, DEVELOPMENT_ID, DEVELOPMENT_KEY, DEVELOPMENT_SECRET, Listen, LogFormat, LogSettings, Note,
     NoteLevel, ServerSettings, Settings, UnixSocket,
 };
+pub use webhooks::WebhookMistake;
 
 use environment::Environment;
 use layers::{Flat, Layered, Sources, Uncertain, put};
@@ -185,6 +189,7 @@ impl Read {
         if let Some(tls) = settings.redis.as_mut().and_then(|redis| redis.tls.as_mut()) {
             tls.start_from(dir);
         }
+        webhooks::read_authorities(&mut settings.apps, &layered.apps, dir, files)?;
         settings.log.filter =
             environment.value("SOUNDPOST_LOG").filter(|text| !text.is_empty()).map(str::to_owned);
         settings.log.colours = environment.value("NO_COLOR").is_none_or(str::is_empty);

@@ -3,7 +3,10 @@
 use std::{
     collections::{BTreeMap, BTreeSet},
     path::Path,
+    sync::Arc,
 };
+
+use soundpost_protocol::webhook::{Carrier, Webhook, event::EventKind, target::EventKinds};
 
 use super::{Flags, LogFormat, RedisServers, Report, Settings, keys};
 
@@ -29,16 +32,27 @@ fn rows() -> Vec<Row> {
 
 /// Settings with one app `a` that says `key` too, by its variable.
 fn with(key: &str, value: &str) -> Result<Settings, String> {
-    let indexed = key.replace("apps.", "apps.0.").replace("certificates.", "certificates.0.");
-    let variable = format!("SOUNDPOST_{}", indexed.replace('.', "__").to_uppercase());
+    let variable = keys::variable(&keys::indexed(key));
     let app = [("ID", "a"), ("KEY", "k"), ("SECRET", "a-secret-of-16-or-more")];
     let app = app.map(|(name, value)| (format!("SOUNDPOST_APPS__0__{name}"), value.to_owned()));
     // PROXY headers are for proxies.
     let proxies = ("SOUNDPOST_SERVER__TRUSTED_PROXIES".to_owned(), "::1".to_owned());
     let proxies = Some(proxies).filter(|_| key == "server.proxy_protocol");
-    let environment = app.into_iter().chain(proxies).chain([(variable, value.to_owned())]);
+    let environment =
+        app.into_iter().chain(proxies).chain(webhook_for(key)).chain([(variable, value.to_owned())]);
     Settings::load(&Flags::default(), environment, Path::new("/nonexistent"))
         .map_err(|error| error.to_string())
+}
+
+/// What a key of a webhook needs beside it.
+fn webhook_for(key: &str) -> Option<(String, String)> {
+    let field = key.strip_prefix("apps.webhooks.")?;
+    let (name, value) = match field.strip_prefix("laravel_queue.") {
+        Some("job") => ("LARAVEL_QUEUE__REDIS", "redis://h"),
+        Some(_) => ("LARAVEL_QUEUE__JOB", "Hook"),
+        None => ("URL", "https://app.test/"),
+    };
+    (field != "url").then(|| (format!("SOUNDPOST_APPS__0__WEBHOOKS__0__{name}"), value.to_owned()))
 }
 
 #[test]
@@ -160,6 +174,7 @@ fn default_of(key: &str, settings: &Settings) -> String {
         "apps.cache_bytes_max" => app.cache_bytes_max.to_string(),
         "apps.timestamp_window_seconds" => app.timestamp_window.unwrap().as_secs().to_string(),
         "apps.strict_info" => app.strict_info.to_string(),
+        key if key.starts_with("apps.webhooks.") => default_of_webhook(key),
         other => panic!("a default for {other}"),
     }
 }
@@ -184,18 +199,78 @@ fn default_of_redis(key: &str, settings: &Settings) -> String {
     }
 }
 
+fn default_of_webhook(key: &str) -> String {
+    let webhook = |key, value| Arc::clone(&with(key, value).unwrap().apps[0].webhooks[0]);
+    let webhook = match key.starts_with("apps.webhooks.laravel_queue.") {
+        true => webhook("apps.webhooks.laravel_queue.redis", "redis://h"),
+        false => webhook("apps.webhooks.batch_milliseconds", "1"),
+    };
+    let Webhook { target, carrier, .. } = &*webhook;
+    match (key.trim_start_matches("apps.webhooks."), carrier) {
+        ("events", _) => {
+            assert_eq!(target.events, EventKinds::default());
+            "all seven".to_owned()
+        }
+        ("batch_milliseconds", _) => {
+            let webhook = &with("apps.webhooks.url", "https://app.test").unwrap().apps[0].webhooks[0];
+            webhook.target.batching.wait().as_millis().to_string()
+        }
+        ("batch_events", _) => target.batching.events_max().to_string(),
+        ("filter.prefix", _) => format!("{:?}", target.filter.prefix()),
+        ("filter.suffix", _) => format!("{:?}", target.filter.suffix()),
+        ("headers", Carrier::Http(http)) => {
+            assert_eq!(http.headers.iter().count(), 0);
+            "{}".to_owned()
+        }
+        ("ca", Carrier::Http(http)) => {
+            assert_eq!(http.ca, None);
+            "none".to_owned()
+        }
+        ("refuse_private_addresses", Carrier::Http(http)) => http.refuses_private.to_string(),
+        ("laravel_queue.queue", Carrier::LaravelQueue(queue)) => format!("{:?}", queue.queue),
+        ("laravel_queue.prefix", Carrier::LaravelQueue(queue)) => format!("{:?}", queue.prefix),
+        // One of them must be written; the nodes' Redis has no URL of its own.
+        ("url" | "laravel_queue.job" | "laravel_queue.redis", _) => "none".to_owned(),
+        (other, _) => panic!("a default for {other}"),
+    }
+}
+
 /// Some defaults are worked out: the page has the rule, the report what it comes to.
 #[test]
 fn the_report_shows_the_defaults_of_the_page() {
     let app = [("ID", "a"), ("KEY", "k"), ("SECRET", "a-secret-of-16-or-more")];
     let app = app.map(|(name, value)| (format!("SOUNDPOST_APPS__0__{name}"), value.to_owned()));
-    let (settings, report) = Report::load(&Flags::default(), app, Path::new("/nonexistent")).unwrap();
-    let text = report.text();
+    let hooks = [
+        ("0__URL", "https://app.test/"),
+        ("1__LARAVEL_QUEUE__JOB", "Hook"),
+        ("1__LARAVEL_QUEUE__REDIS", "redis://h"),
+    ];
+    let hooks = hooks.map(|(name, value)| (format!("SOUNDPOST_APPS__0__WEBHOOKS__{name}"), value.to_owned()));
+    let environment = app.into_iter().chain(hooks);
+    let (settings, report) = Report::load(&Flags::default(), environment, Path::new("/nonexistent")).unwrap();
+    let text = report
+        .text()
+        .replacen("[[apps.webhooks]]", "[[requests]]", 1)
+        .replace("[[apps.webhooks]]", "[[jobs]]");
     let tables: BTreeMap<&str, &str> =
         text.split("\n\n").filter_map(|table| table.split_once('\n')).collect();
     for row in rows() {
-        let (table, key) = row.key.split_once('.').unwrap();
-        let table = tables.get(format!("[{table}]").as_str()).or(tables.get("[[apps]]")).unwrap();
+        // These are written, or there would be no webhook.
+        if ["url", "laravel_queue.job", "laravel_queue.redis"]
+            .iter()
+            .any(|key| row.key == format!("apps.webhooks.{key}"))
+        {
+            continue;
+        }
+        let (table, key) = match row.key.strip_prefix("apps.webhooks.") {
+            Some(key) if key.starts_with("laravel_queue.") => ("[[jobs]]".to_owned(), key),
+            Some(key) => ("[[requests]]".to_owned(), key),
+            None => {
+                let (table, key) = row.key.split_once('.').unwrap();
+                (if table == "apps" { "[[apps]]".to_owned() } else { format!("[{table}]") }, key)
+            }
+        };
+        let table = tables.get(table.as_str()).unwrap_or_else(|| panic!("{table}"));
         let is_key = |line: &&str| line.trim_start_matches("# ").split(' ').next() == Some(key);
         let line = table.lines().find(is_key).unwrap_or_else(|| panic!("a line for {}", row.key));
         let (_, shown) = line.split_once(" = ").unwrap();
@@ -204,6 +279,7 @@ fn the_report_shows_the_defaults_of_the_page() {
             _ if row.default == "required" => continue,
             "server.workers" => settings.server.workers.to_string(),
             "server.queue_bytes_max" => settings.server.queue_bytes_max.to_string(),
+            "apps.webhooks.events" => format!("{:?}", EventKind::ALL.map(EventKind::word)),
             _ => row.default.to_owned(),
         };
         assert_eq!((value.trim(), origin), (expected.as_str(), "default"), "{}", row.key);

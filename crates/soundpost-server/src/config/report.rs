@@ -13,7 +13,7 @@ use super::{
     effective::Values,
     error::one_line,
     keys,
-    layers::{Layered, Origins},
+    layers::{Layered, LayeredApp, Origins},
 };
 
 /// Characters that values take, so that a longer one moves only its own line.
@@ -22,6 +22,11 @@ const VALUE_WIDTH: usize = 22;
 const MARK: &str = "# ";
 /// The list of tables within the server's.
 const CERTIFICATES: &str = "server.tls.certificates";
+/// The list of tables within an app's.
+const WEBHOOKS: &str = "webhooks";
+/// Keys of a webhook that is told by requests, and the table of one that is told by jobs.
+const OF_REQUESTS: [&str; 4] = ["url", "headers", "ca", "refuse_private_addresses"];
+const OF_JOBS: &str = "laravel_queue.";
 
 /// Every key with its value and where it was written, and what deserves a second look.
 #[derive(Clone, Debug)]
@@ -33,7 +38,7 @@ pub struct Report {
 /// One table of the configuration.
 #[derive(Clone, Debug)]
 pub(super) struct Section {
-    /// `server`, or `apps.0` in the order of [`Settings::apps`].
+    /// `server`, or `apps.0` in the order of [`Settings::apps`], or `apps.0.webhooks.0` behind its app.
     name: String,
     rows: Vec<Row>,
 }
@@ -84,10 +89,7 @@ impl Report {
     fn written(&self) -> Result<String, fmt::Error> {
         let mut text = String::new();
         for section in &self.sections {
-            match section.name.rsplit_once('.') {
-                Some((list, _)) => writeln!(text, "[[{list}]]")?,
-                None => writeln!(text, "[{}]", section.name)?,
-            }
+            writeln!(text, "{}", section.header())?;
             let mark_width = |row: &Row| if row.value.is_some() { 0 } else { MARK.len() };
             let width = section.rows.iter().map(|row| row.key.len() + mark_width(row)).max().unwrap_or(0);
             for Row { key, value, origin } in &section.rows {
@@ -142,6 +144,14 @@ impl Section {
     pub(super) fn name(&self) -> &str {
         &self.name
     }
+
+    /// `[server]`, `[[apps]]`, `[[apps.webhooks]]`.
+    fn header(&self) -> String {
+        let is_word = |part: &&str| !part.bytes().all(|byte| byte.is_ascii_digit());
+        let words: Vec<&str> = self.name.split('.').filter(is_word).collect();
+        let name = words.join(".");
+        if name == self.name { format!("[{name}]") } else { format!("[[{name}]]") }
+    }
 }
 
 /// Every table with every key that there is, in the order of `docs/configuration.md`.
@@ -167,10 +177,26 @@ fn sections(read: &Read) -> Vec<Section> {
             fields.map(|field| row(read, field, &format!("{name}.{field}"), values, origins)).collect();
         sections.push(Section { name, rows });
     }
-    let fields: Vec<&str> = known.iter().filter_map(|key| key.strip_prefix("apps.")).collect();
-    for (index, app) in apps.iter().enumerate() {
-        let rows = fields.iter().map(|field| row(read, field, field, &app.values, &app.origins));
-        sections.push(Section { name: format!("apps.{index}"), rows: rows.collect() });
+    let (of_webhooks, of_apps): (Vec<&str>, Vec<&str>) = known
+        .iter()
+        .filter_map(|key| key.strip_prefix("apps."))
+        .partition(|field| field.starts_with(&format!("{WEBHOOKS}.")));
+    for (index, LayeredApp { values, origins, .. }) in apps.iter().enumerate() {
+        let rows = of_apps.iter().map(|field| row(read, field, field, values, origins)).collect();
+        sections.push(Section { name: format!("apps.{index}"), rows });
+        for webhook in values.indices(WEBHOOKS) {
+            let name = format!("{WEBHOOKS}.{webhook}");
+            let has_url = values.value(&format!("{name}.url")).is_some();
+            let is_its = |field: &&str| {
+                if has_url { !field.starts_with(OF_JOBS) } else { !OF_REQUESTS.contains(field) }
+            };
+            let fields = of_webhooks.iter().filter_map(|key| key.strip_prefix(WEBHOOKS)?.strip_prefix('.'));
+            let rows = fields
+                .filter(is_its)
+                .map(|field| row(read, field, &format!("{name}.{field}"), values, origins))
+                .collect();
+            sections.push(Section { name: format!("apps.{index}.{name}"), rows });
+        }
     }
     sections
 }
@@ -190,9 +216,20 @@ fn row(read: &Read, field: &str, lookup: &str, values: &Values, origins: &Origin
 /// A value in TOML. Numbers, booleans, texts and lists of them are written in TOML as in JSON, but that control
 /// characters above ASCII are escaped as well: a terminal would follow them.
 pub(super) fn toml(value: &Value) -> String {
+    if let Some(object) = value.as_object() {
+        let pairs: Vec<_> =
+            object.iter().map(|(name, value)| format!("{} = {}", key(name), toml(value))).collect();
+        return if pairs.is_empty() { "{}".to_owned() } else { format!("{{ {} }}", pairs.join(", ")) };
+    }
     let escaped = |c: char| if c.is_control() { format!("\\u{:04X}", u32::from(c)) } else { c.to_string() };
     match value.as_array() {
         Some(values) => format!("[{}]", values.iter().map(toml).collect::<Vec<_>>().join(", ")),
         None => value.to_string().chars().map(escaped).collect(),
     }
+}
+
+/// A key of a table in TOML, in quotes where it needs them.
+fn key(name: &str) -> String {
+    let is_bare = !name.is_empty() && name.chars().all(|c| c.is_ascii_alphanumeric() || "-_".contains(c));
+    if is_bare { name.to_owned() } else { toml(&name.into()) }
 }

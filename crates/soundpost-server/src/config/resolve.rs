@@ -23,8 +23,9 @@ impl TryFrom<&Layered> for Settings {
     fn try_from(layered: &Layered) -> Result<Self, ConfigError> {
         let Layered { settings, origins, values, apps: written, development } = layered;
         let server = Table { name: "server", origins, dotted: true, values };
-        let mut notes = Vec::new();
-        let apps = apps::apps(written, &mut notes)?;
+        let (mut notes, mut of_redis) = (Vec::new(), Vec::new());
+        let redis = redis::resolve::redis(layered, &mut of_redis)?;
+        let apps = apps::apps(written, redis.is_some(), &mut notes)?;
         let development_app = *development;
         if development_app {
             notes = vec![Note::warning(
@@ -35,6 +36,7 @@ impl TryFrom<&Layered> for Settings {
         let port = u16::try_from(port).unwrap_or(0);
         let unix = network::unix_socket(server, &layered.settings.server)?;
         let listen = network::listen(layered, server, port, development_app, unix.is_some())?;
+        notes.append(&mut of_redis);
         let is_public = listen.iter().any(|listen| !listen.address.ip().is_loopback());
         if is_public {
             apps::no_public_secret(written)?;
@@ -44,9 +46,9 @@ impl TryFrom<&Layered> for Settings {
         server.note("path", path.as_str());
         let hostname = file.hostname.as_ref().map(|text| server.text("hostname", text)).transpose()?;
         let defaults = ServerSettings::default();
-        let queue = queue_bytes_default(&apps);
+        let (queue, drain) = (queue_bytes_default(&apps), file.drain_seconds.as_ref());
         Ok(Self {
-            redis: redis::resolve::redis(layered, &mut notes)?,
+            redis,
             server: ServerSettings {
                 listen,
                 unix,
@@ -55,12 +57,7 @@ impl TryFrom<&Layered> for Settings {
                 path,
                 hostname: hostname.map(Into::into),
                 workers: workers(server, file)?,
-                drain: server.seconds(
-                    "drain_seconds",
-                    file.drain_seconds.as_ref(),
-                    defaults.drain,
-                    0..=3600,
-                )?,
+                drain: server.seconds("drain_seconds", drain, defaults.drain, 0..=3600)?,
                 connections_max: server.count("connections_max", file.connections_max.as_ref(), None)?,
                 address_limits: address_limits(server, file)?,
                 queue_bytes_max: server.size(

@@ -176,6 +176,44 @@ pub(super) struct AppFile {
     pub(super) cache_bytes_max: Option<Scalar>,
     pub(super) timestamp_window_seconds: Option<Scalar>,
     pub(super) strict_info: Option<Scalar>,
+    /// By index, in digits.
+    pub(super) webhooks: BTreeMap<String, WebhookFile>,
+}
+
+/// `[[apps.webhooks]]`
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub(super) struct WebhookFile {
+    /// A secret: its query may hold a token.
+    pub(super) url: Option<Secret>,
+    pub(super) events: Option<List>,
+    /// A JSON object of texts, also where the file has a table.
+    pub(super) headers: Option<Secret>,
+    pub(super) batch_milliseconds: Option<Scalar>,
+    pub(super) batch_events: Option<Scalar>,
+    pub(super) ca: Option<Scalar>,
+    pub(super) refuse_private_addresses: Option<Scalar>,
+    pub(super) filter: FilterFile,
+    pub(super) laravel_queue: LaravelQueueFile,
+}
+
+/// `filter` of `[[apps.webhooks]]`
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub(super) struct FilterFile {
+    pub(super) prefix: Option<Scalar>,
+    pub(super) suffix: Option<Scalar>,
+}
+
+/// `laravel_queue` of `[[apps.webhooks]]`
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub(super) struct LaravelQueueFile {
+    pub(super) job: Option<Scalar>,
+    pub(super) queue: Option<Scalar>,
+    pub(super) prefix: Option<Scalar>,
+    /// A secret: it may hold the password.
+    pub(super) redis: Option<Secret>,
 }
 
 impl<'de> Deserialize<'de> for Scalar {

@@ -152,15 +152,7 @@ fn of_sentinel(table: Table<'_>, file: &RedisFile, sentinels: &List) -> Result<F
 
 fn of_url(table: Table<'_>, file: &RedisFile) -> Result<Found, ConfigError> {
     let text = secret(table, "url", file.url.as_ref())?.unwrap_or_else(|| URL.to_owned());
-    let refuse = |problem| Err(ConfigError::Secret { place: table.at("url"), problem });
-    let url = match RedisUrl::parse(&text) {
-        Ok(url) if url.has_options => {
-            return refuse("has options behind a ? that mean nothing here; of those only db is known");
-        }
-        Ok(url) => url,
-        Err(problem) => return refuse(problem),
-    };
-    table.note("url", url.shown());
+    let url = url(table, "url", &text)?;
     // What keys of their own say is noted after this.
     for (key, says) in [("username", url.username.is_some()), ("password", url.password.is_some())] {
         if says {
@@ -170,6 +162,21 @@ fn of_url(table: Table<'_>, file: &RedisFile) -> Result<Found, ConfigError> {
     let RedisUrl { tls, target, username, password, database, has_options: _ } = url;
     let servers = RedisServers::Standalone(target.address(PORT));
     Ok(Found { servers, tls: Some(tls), username, password, database })
+}
+
+/// The URL that is the value of a key. Errors: it is none, or says what means nothing here.
+pub(in super::super) fn url(table: Table<'_>, key: &str, text: &str) -> Result<RedisUrl, ConfigError> {
+    let refuse = |problem| Err(ConfigError::Secret { place: table.at(key), problem });
+    match RedisUrl::parse(text) {
+        Ok(url) if url.has_options => {
+            refuse("has options behind a ? that mean nothing here; of those only db is known")
+        }
+        Ok(url) => {
+            table.note(key, url.shown());
+            Ok(url)
+        }
+        Err(problem) => refuse(problem),
+    }
 }
 
 /// The entries of a list, and whether they ask for TLS.
@@ -295,7 +302,11 @@ fn text(table: Table<'_>, key: &str, written: Option<&Scalar>) -> Result<Option<
 }
 
 /// The text of a value that is never shown.
-fn secret(table: Table<'_>, key: &str, written: Option<&Secret>) -> Result<Option<String>, ConfigError> {
+pub(in super::super) fn secret(
+    table: Table<'_>,
+    key: &str,
+    written: Option<&Secret>,
+) -> Result<Option<String>, ConfigError> {
     let text = |written: &Secret| match table.text(key, &written.0) {
         Ok(text) => Ok(text.into_owned()),
         Err(_) => {
