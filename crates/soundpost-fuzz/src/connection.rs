@@ -13,9 +13,14 @@ use soundpost_protocol::{
     auth,
     channel::ChannelName,
     connection::{Connection, Effect, Input, Refused},
-    presence::Member,
+    presence::{Member, NodeId},
     server_frame::SubscriptionFailure,
     socket_id::SocketId,
+    webhook::{
+        Carrier, HttpTarget, Webhook,
+        event::{Event, EventId, EventKind},
+        target::{ExtraHeaders, Target, TargetUrl},
+    },
     websocket::Frame,
 };
 
@@ -29,8 +34,8 @@ const STEP_SECONDS_MAX: u64 = 100_000;
 /// Any time will do, but the machine makes only this one.
 static START: LazyLock<Instant> = LazyLock::new(Instant::now);
 
-/// The input is lines. The first holds the app's settings as words: `all`, `none`, `public`, `unwatched`, `rate`,
-/// `terminate`, `timeout`, `few`. Every other line is a step:
+/// The input is lines. The first holds the app's settings as words: `all`, `none`, `public`, `unwatched`, `hooked`,
+/// `rate`, `terminate`, `timeout`, `few`. Every other line is a step:
 ///
 /// | Line | Step |
 /// |---|---|
@@ -81,6 +86,11 @@ fn app(words: &str) -> Option<App> {
     }
     app.client_events_on_public = has("public");
     app.watchlists = !has("unwatched");
+    if has("hooked") {
+        let url = TargetUrl::parse("http://app.test/").ok()?;
+        let http = HttpTarget { url, headers: ExtraHeaders::default(), ca: None, refuses_private: false };
+        app.webhooks = vec![Arc::new(Webhook::new(Target::default(), Carrier::Http(http)))];
+    }
     if has("rate") || has("terminate") {
         let messages_max = NonZeroU32::new(4)?;
         app.message_rate =
@@ -196,7 +206,13 @@ impl Script {
                 assert_eq!(self.held.remove(channel), Some(user_id), "left what is not held: {channel}");
             }
             Effect::Count(refused) => assert!(Refused::ALL.contains(refused)),
-            Effect::Relay { channel, frame } => self.check_relay(channel, frame),
+            Effect::Relay { channel, frame, told } => {
+                self.check_relay(channel, frame);
+                assert_eq!(told.is_some(), self.app.tells(EventKind::ClientEvent, channel), "{channel}");
+                if let Some(told) = told {
+                    check_told(&told.event(), channel);
+                }
+            }
             Effect::SignIn(user) => {
                 assert!(self.user.as_deref().is_none_or(|id| id == user.id.as_str()), "{user:?}");
                 assert!(user.watchlist.len() <= 100 && (self.app.watchlists || user.watchlist.is_empty()));
@@ -254,6 +270,20 @@ impl Script {
         assert_eq!(left, self.held);
         assert_eq!(self.connection.subscriptions(), 0);
     }
+}
+
+/// What webhooks are told of a client event can be read, and says whose it is in texts.
+fn check_told(event: &Event<'_>, channel: &ChannelName) {
+    let encoded = event.encode(EventId { life: NodeId(1), number: 1 }, channel);
+    let read = serde_json::from_slice::<Value>(&encoded.json).unwrap_or_default();
+    let field = |name| read.get(name).and_then(Value::as_str).unwrap_or_default();
+    assert_eq!((field("name"), field("channel")), ("client_event", channel.as_str()), "{read}");
+    assert!(
+        field("event").starts_with("client-") && read.get("data").is_some_and(Value::is_string),
+        "{read}"
+    );
+    assert_eq!(field("socket_id"), SOCKET.to_string());
+    assert!(read.get("user_id").is_none_or(|id| channel.kind().is_presence() && id.is_string()), "{read}");
 }
 
 /// Text frames are JSON objects with an event and no field twice. The value, if one can be made of it: what clients

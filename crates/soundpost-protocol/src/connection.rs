@@ -4,16 +4,18 @@
 //! carries the effects out, in their order.
 
 mod adopt;
+mod client_events;
 
 use std::{num::NonZeroU32, sync::Arc, time::Instant};
 
+pub use client_events::RelayedEvent;
+
 use crate::{
-    app::{App, ClientEvents, JSON_DEPTH_MAX},
+    app::App,
     auth,
     channel::{ChannelKind, ChannelName},
-    client_frame::{ClientEvent, ClientFrame, SignIn, Subscribe},
+    client_frame::{ClientFrame, SignIn, Subscribe},
     close::{CloseReason, Refusal},
-    json,
     presence::Member,
     rate::{Bucket, Window},
     server_frame::{self, SubscriptionFailure},
@@ -68,6 +70,8 @@ pub enum Effect {
         channel: ChannelName,
         /// The event, encoded.
         frame: Frame,
+        /// The same for webhooks, if any of the app's wants to be told of it.
+        told: Option<Box<RelayedEvent>>,
     },
     /// The client is signed in, or again with another watchlist: its answer is sent already.
     SignIn(Arc<User>),
@@ -289,12 +293,6 @@ impl Connection {
         fail(channel.as_str(), failure, effects);
     }
 
-    /// A client event that [`Effect::Relay`] asked to deliver was refused because the server is too busy.
-    pub fn relay_failed(&self, channel: &ChannelName, effects: &mut Vec<Effect>) {
-        let refusal = Refusal::ClientEvent("The server is busy, the event was not delivered");
-        effects.push(Effect::Send(server_frame::refusal(&refusal, Some(channel.as_str()))));
-    }
-
     const fn heard(&mut self, now: Instant) {
         self.heard_at = now;
         self.pinged_at = None;
@@ -452,49 +450,6 @@ impl Connection {
             let Subscription { channel, member } = self.subscriptions.remove(at);
             effects.push(Effect::Leave { channel, member });
         }
-    }
-
-    /// The rules of client events, in the order of the Pusher docs, "Client events".
-    fn relay(
-        &mut self,
-        now: Instant,
-        event: &ClientEvent<'_>,
-        effects: &mut Vec<Effect>,
-    ) -> Result<(), Refusal> {
-        if self.app.client_events == ClientEvents::None {
-            return Err(Refusal::ClientEventsOff);
-        }
-        let limits = &self.app.limits;
-        if event.event.chars().count() > limits.event_name_chars_max {
-            return Err(Refusal::ClientEvent("The event name is too long (event_name_chars_max)"));
-        }
-        let channel = ChannelName::parse(&event.channel, limits)
-            .map_err(|_| Refusal::ClientEvent("The channel name is not valid"))?;
-        let kind = channel.kind();
-        let on_public = self.app.client_events_on_public && kind != ChannelKind::ServerToUser;
-        if !(kind.takes_client_events() || on_public) {
-            return Err(Refusal::ClientEvent(
-                "Client events are only supported on private and presence channels",
-            ));
-        }
-        let held = self.find(&channel).ok().and_then(|at| self.subscriptions.get(at));
-        if held.is_none() && self.app.client_events != ClientEvents::All {
-            return Err(Refusal::Unauthorized);
-        }
-        if event.data.is_some_and(|data| json::is_deeper_than(data, JSON_DEPTH_MAX)) {
-            return Err(Refusal::ClientEvent("The event data is nested too deeply"));
-        }
-        let user_id = held.and_then(|held| held.member.as_ref()).map(|member| member.user_id.clone());
-        if let Some(per_second) = self.app.client_events_per_second {
-            let rates = self.rates.get_or_insert_default();
-            let bucket = rates.client_events.get_or_insert(Bucket::new(per_second, now));
-            if !bucket.take(per_second, now) {
-                return Err(Refusal::RateLimit);
-            }
-        }
-        let frame = server_frame::client_event(&channel, &event.event, event.data, user_id.as_ref());
-        effects.push(Effect::Relay { channel, frame });
-        Ok(())
     }
 
     fn find(&self, channel: &ChannelName) -> Result<usize, usize> {

@@ -21,7 +21,7 @@ use std::{
 use soundpost_protocol::{
     channel::ChannelName,
     close::{CloseReason, Refusal},
-    connection::{Connection, Effect, Input, Refused},
+    connection::{Connection, Effect, Input, Refused, RelayedEvent},
     server_frame,
     websocket::{Frame, Message},
 };
@@ -347,7 +347,7 @@ fn perform(hub: &mut Hub, name: ConnectionRef, effects: &mut Vec<Effect>) {
                 }
             }
             Effect::Leave { channel, member } => hub.leave(name, channel, member.as_deref()),
-            Effect::Relay { channel, frame } => relay(hub, name, channel, frame),
+            Effect::Relay { channel, frame, told } => relay(hub, name, channel, frame, told.as_deref()),
             Effect::Count(refused) => count_refused(hub, name, refused),
             Effect::SignIn(user) => hub.sign_in(name, &user),
             Effect::Close(reason) => hub.close(name, reason, None),
@@ -355,7 +355,13 @@ fn perform(hub: &mut Hub, name: ConnectionRef, effects: &mut Vec<Effect>) {
     }
 }
 
-fn relay(hub: &mut Hub, name: ConnectionRef, channel: ChannelName, frame: Frame) {
+fn relay(
+    hub: &mut Hub,
+    name: ConnectionRef,
+    channel: ChannelName,
+    frame: Frame,
+    told: Option<&RelayedEvent>,
+) {
     if hub.is_entering(name, &channel) {
         let refusal = server_frame::refusal(&Refusal::Unauthorized, Some(channel.as_str()));
         return perform(hub, name, &mut vec![Effect::Count(Refused::ClientEvent), Effect::Send(refusal)]);
@@ -369,7 +375,9 @@ fn relay(hub: &mut Hub, name: ConnectionRef, channel: ChannelName, frame: Frame)
     let accepted = adapter.relay(&broadcast);
     let result = if accepted.is_ok() { ClientEventResult::Accepted } else { ClientEventResult::Unavailable };
     app.counters(worker).client_events(result).add(1);
-    if accepted.is_err() {
+    if let (Ok(()), Some(told)) = (accepted, told) {
+        hub.delivery.webhooks.event(broadcast.key.app, &told.event(), &broadcast.key.name, Instant::now());
+    } else if accepted.is_err() {
         let mut answers = Vec::new();
         connection.relay_failed(&broadcast.key.name, &mut answers);
         perform(hub, name, &mut answers);

@@ -3,7 +3,15 @@ use std::time::Duration;
 use proptest::prelude::*;
 
 use super::*;
-use crate::app::{AppId, AppKey, AppSecret, Limits, MessageRate, Origins};
+use crate::{
+    app::{AppId, AppKey, AppSecret, ClientEvents, Limits, MessageRate, Origins},
+    presence::NodeId,
+    webhook::{
+        Carrier, HttpTarget, Webhook,
+        event::EventId,
+        target::{EventKinds, ExtraHeaders, Filter, Target, TargetUrl},
+    },
+};
 
 const SOCKET: SocketId = SocketId { left: 1234, right: 5678 };
 
@@ -194,6 +202,45 @@ fn client_events_are_rebuilt_from_what_the_server_knows() {
         client.send(r#"{"event":"client-x","channel":"presence-r","data":"text","user_id":"7"}"#),
         [r#"relay {"event":"client-x","channel":"presence-r","data":"text","user_id":"42"}"#]
     );
+}
+
+#[test]
+fn client_events_are_told_as_sent_to_webhooks_that_want_them() {
+    let hook = |prefix| {
+        let events = EventKinds::parse(["client_event"]).unwrap();
+        let target = Target { events, filter: Filter::new(prefix, "").unwrap(), ..Target::default() };
+        let url = TargetUrl::parse("http://app.test/").unwrap();
+        let http = HttpTarget { url, headers: ExtraHeaders::default(), ca: None, refuses_private: false };
+        Arc::new(Webhook::new(target, Carrier::Http(http)))
+    };
+    let mut client = Client::new(|app| {
+        app.client_events = ClientEvents::All;
+        app.webhooks = vec![hook("presence-"), hook("private-a")];
+    });
+    client.subscribe("presence-r", Some(r#"{"user_id":42}"#));
+    let mut told = |channel: &str, data: &str| {
+        let text = format!(r#"{{"event":"client-\u0078","channel":"{channel}"{data},"user_id":"7"}}"#);
+        let mut effects = Vec::new();
+        client.connection.step(client.now, Input::Text(&text), &mut effects);
+        let [Effect::Relay { channel, told, .. }] = &effects[..] else { panic!("{effects:?}") };
+        let id = EventId { life: NodeId(1), number: 1 };
+        let told = told.as_ref()?.event().encode(id, channel);
+        Some(String::from_utf8(told.json.to_vec()).unwrap())
+    };
+    let expected = |channel: &str, rest: &str| {
+        Some(format!(r#"{{"name":"client_event","channel":"{channel}","event":"client-x",{rest}}}"#))
+    };
+    assert_eq!(
+        told("presence-r", r#","data":{"b": 1}"#),
+        expected("presence-r", r#""data":"{\"b\": 1}","socket_id":"1234.5678","user_id":"42""#)
+    );
+    assert_eq!(
+        told("presence-other", r#","data":"x""#),
+        expected("presence-other", r#""data":"x","socket_id":"1234.5678""#),
+        "who is no member has no user id there"
+    );
+    assert_eq!(told("private-a", ""), expected("private-a", r#""data":"","socket_id":"1234.5678""#));
+    assert_eq!(told("private-b", ""), None);
 }
 
 #[test]
