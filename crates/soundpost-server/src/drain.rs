@@ -34,6 +34,8 @@ pub async fn drain(node: &Arc<Node>, workers: &[Worker], window: Duration) {
     while node.is_busy() && Instant::now() < last {
         sleep(LOOK).await;
     }
+    // Who has left and was held cannot come back to this node any more.
+    node.delivery.end_holds();
 }
 
 /// Comes back when a worker has died, which none should.

@@ -177,6 +177,7 @@ impl<'a, 'w> Turn<'a, 'w> {
         let life = self.cluster.life();
         let begin = || Box::new(Clustered::new(life, kind, company.cache));
         self.channel.cluster.get_or_insert_with(begin).note_wishes(kind, company.tells_count);
+        self.channel.told.hears = self.channel.told.hears.or(company.hears);
         if is_new && self.cluster.is_away() {
             self.call(ClusterChannel::lost);
         }

@@ -10,7 +10,7 @@ use std::{
 
 use soundpost_protocol::{channel::ChannelKind, server_frame};
 
-use super::{Delivery, Due, Item, Wakes, directory::Channel, inbox::Urgency};
+use super::{Delivery, Due, Hears, Item, Wakes, directory::Channel, inbox::Urgency};
 use crate::apps::ChannelKey;
 
 /// Up to so many subscribers every change is told at once.
@@ -18,12 +18,16 @@ const PROMPT_MAX: u32 = 100;
 /// Above that, at most once in this time.
 const INTERVAL: Duration = Duration::from_secs(5);
 
-/// When a channel's count was told last.
+/// When a channel's count was told last, and what webhooks want of the channel.
 #[derive(Debug, Default)]
 pub(super) struct Told {
     at: Option<Instant>,
     /// It will be told again.
     is_put_off: bool,
+    /// What webhooks want to be told of the channel.
+    pub(super) hears: Hears,
+    /// The count that was noted for webhooks last.
+    pub(super) noted: u32,
 }
 
 impl Delivery {
@@ -45,6 +49,7 @@ impl Delivery {
     }
 
     fn tell_count_now(&self, channel: &mut Channel, count: u32, now: Instant, wakes: &mut Wakes<'_>) {
+        self.note_count(channel, count);
         let frame = server_frame::subscription_count(&channel.key.name, count);
         let told = self.put_all(channel, &frame, Urgency::Join, wakes, || Item::Event {
             channel: Arc::clone(&channel.key),

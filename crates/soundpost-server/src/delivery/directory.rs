@@ -50,7 +50,7 @@ pub(super) struct Channel {
     /// Subscribers of each worker that has any.
     workers: Vec<(WorkerId, u32)>,
     pub(super) presence: Option<Box<Presence>>,
-    /// When the count of subscribers was told last.
+    /// What was told of it, and to whom.
     pub(super) told: Told,
     /// What it takes to agree with other nodes, on a node that has any.
     pub(super) cluster: Option<Box<Clustered>>,
@@ -95,7 +95,7 @@ impl Channel {
     }
 
     /// Whether nobody of this node is left, nor anybody held.
-    fn is_vacated(&self) -> bool {
+    pub(super) fn is_vacated(&self) -> bool {
         let is_held = self.presence.as_ref().is_some_and(|presence| !presence.held.is_empty());
         self.workers.is_empty() && !is_held
     }

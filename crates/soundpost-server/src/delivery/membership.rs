@@ -14,7 +14,7 @@ use soundpost_protocol::{
 };
 
 use super::{
-    ConnectionRef, Delivery, Due, Item, Wakes,
+    ConnectionRef, Delivery, Due, Hears, Item, Wakes,
     directory::{Channel, Presence},
     inbox::Urgency,
 };
@@ -52,6 +52,8 @@ pub struct Company<'a> {
     pub cache: &'a Arc<Cache>,
     /// All are told how many they are now.
     pub tells_count: bool,
+    /// What its webhooks are told of the channel.
+    pub hears: Hears,
 }
 
 /// What a leave means to those who stay.
@@ -59,12 +61,14 @@ pub struct Company<'a> {
 pub struct Leaving<'a> {
     /// Who leaves, on presence channels.
     pub user_id: Option<&'a UserId>,
-    /// Nobody need be told of anything: none of the others stay either.
+    /// Nobody need be told of anything: the app is gone, so none of the others stay either, and it has no webhooks.
     pub is_quiet: bool,
     /// How long the others are not told, in case the user comes back.
     pub hold: Duration,
     /// The others are told how many they are now.
     pub tells_count: bool,
+    /// What the app's webhooks are told of the channel.
+    pub hears: Hears,
 }
 
 impl Delivery {
@@ -91,15 +95,25 @@ impl Delivery {
         }
         let channel = shard.get_or_create(key);
         let key = Arc::clone(&channel.key);
-        if let Err(failure) = self.announce_join(joiner, channel, joining, wakes) {
-            own_inbox.release(None);
-            shard.remove_if_vacated(&key);
-            return Err(failure);
-        }
+        let was_vacated = channel.is_vacated();
+        let user_id = joining
+            .as_ref()
+            .filter(|_| company.hears.members())
+            .map(|joining| joining.member.user_id.clone());
+        let is_new = match self.announce_join(joiner, channel, joining, wakes) {
+            Ok(is_new) => is_new,
+            Err(failure) => {
+                own_inbox.release(None);
+                shard.remove_if_vacated(&key);
+                return Err(failure);
+            }
+        };
         channel.add(joiner.worker);
+        channel.told.hears = channel.told.hears.or(company.hears);
+        self.note_arrival(channel, was_vacated, user_id.filter(|_| is_new));
         let cached = key.name.kind().is_cache().then(|| {
             let kept = company.cache.frame(&key.name, Instant::now());
-            kept.unwrap_or_else(|| server_frame::cache_miss(&key.name))
+            kept.unwrap_or_else(|| self.miss(channel))
         });
         own_inbox.put(Item::Join { connection: joiner.connection, ticket, cached });
         wakes.add(joiner.worker);
@@ -109,15 +123,21 @@ impl Delivery {
         Ok(key)
     }
 
-    /// Enters the member and tells the others if its user was not there before.
+    /// What a newcomer of a cache channel is told when nothing is kept there.
+    pub(super) fn miss(&self, channel: &Channel) -> Frame {
+        self.note_cache_miss(channel);
+        server_frame::cache_miss(&channel.key.name)
+    }
+
+    /// Enters the member and tells the others if its user was not there before. True if so.
     fn announce_join(
         &self,
         joiner: Joiner,
         channel: &mut Channel,
         joining: Option<Joining>,
         wakes: &mut Wakes<'_>,
-    ) -> Result<(), SubscriptionFailure> {
-        let (Some(joining), Some(presence)) = (joining, channel.presence.as_mut()) else { return Ok(()) };
+    ) -> Result<bool, SubscriptionFailure> {
+        let (Some(joining), Some(presence)) = (joining, channel.presence.as_mut()) else { return Ok(false) };
         let Presence { roster, version, .. } = &mut **presence;
         let is_new = !roster.contains(&joining.member.user_id);
         if let Some(max) = joining.members_max.map(NonZeroU32::get)
@@ -153,7 +173,7 @@ impl Delivery {
             }
             *version += u64::from(is_new || returned.is_some());
         }
-        Ok(())
+        Ok(is_new)
     }
 
     /// A repeated subscribe: success once more with a fresh roster, nothing that others see.
@@ -193,12 +213,15 @@ impl Delivery {
         let mut shard = self.directory.lock(key);
         let Some(channel) = shard.get_mut(key) else { return };
         channel.subtract(joiner.worker);
+        let hears = channel.told.hears.or(leaving.hears);
+        channel.told.hears = if leaving.is_quiet { Hears::NOTHING } else { hears };
         if let Some(user_id) = leaving.user_id {
             self.leave_roster(joiner, channel, user_id, leaving, wakes);
         }
         if leaving.tells_count && !leaving.is_quiet {
             self.tell_count(channel, channel.subscribers(), wakes);
         }
+        self.note_departure(channel);
         shard.remove_if_vacated(key);
     }
 
@@ -219,6 +242,9 @@ impl Delivery {
         // Whoever stays may now be described by another connection.
         *version += 1;
         let version = *version;
+        if has_left {
+            self.note_member_left(channel, user_id);
+        }
         if has_left && !leaving.is_quiet {
             let frame = server_frame::member_removed(&channel.key.name, user_id);
             self.notify(channel, &frame, version, Urgency::Leave, wakes);
@@ -276,9 +302,11 @@ impl Delivery {
         if roster.leave(self.node, socket_id, user_id) {
             *version += 1;
             let version = *version;
+            self.note_member_left(channel, user_id);
             let frame = server_frame::member_removed(&channel.key.name, user_id);
             self.notify(channel, &frame, version, Urgency::Leave, wakes);
         }
+        self.note_departure(channel);
         shard.remove_if_vacated(key);
     }
 

@@ -7,6 +7,7 @@ mod cluster;
 mod counts;
 mod directory;
 mod fan_out;
+mod hears;
 mod hub;
 mod inbox;
 mod membership;
@@ -24,6 +25,7 @@ use soundpost_protocol::{presence::NodeId, socket_id::SocketId};
 
 pub use directory::Directory;
 pub use fan_out::Delivering;
+pub use hears::Hears;
 pub use hub::{Arrival, Hub, Seat};
 pub use inbox::{Inbox, Inboxes, Item, Wakes};
 pub use membership::{Company, Joiner, Joining, Leaving};

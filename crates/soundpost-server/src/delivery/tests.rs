@@ -1,5 +1,7 @@
 //! What reaches the workers' inboxes: joins, leaves, counts, users and kept events, without a socket.
 
+pub(super) mod hooks;
+
 use std::{
     collections::VecDeque,
     num::NonZeroU32,
@@ -30,6 +32,7 @@ struct Stage {
     app: AppIndex,
     cache: Arc<Cache>,
     tells_count: bool,
+    hears: Hears,
     hold: Duration,
     members_max: Option<NonZeroU32>,
 }
@@ -40,7 +43,15 @@ impl Stage {
         let app = Apps::new(vec![app], 1).by_id("a").unwrap().index;
         let delivery = Delivery::new(2, Reach::Local(NodeId(1)));
         let cache = Arc::new(Cache::new(10_000, Duration::from_secs(60)));
-        Self { delivery, app, cache, tells_count: false, hold: Duration::ZERO, members_max: None }
+        Self {
+            delivery,
+            app,
+            cache,
+            tells_count: false,
+            hears: Hears::NOTHING,
+            hold: Duration::ZERO,
+            members_max: None,
+        }
     }
 
     fn key(&self, name: &str) -> ChannelKey {
@@ -62,7 +73,7 @@ impl Stage {
         let mut wakes = self.delivery.wakes();
         let key = self.key(channel);
         {
-            let company = Company { cache: &self.cache, tells_count: self.tells_count };
+            let company = Company { cache: &self.cache, tells_count: self.tells_count, hears: self.hears };
             self.delivery.join(Self::joiner(n), key, n, joining, company, &mut wakes).map(|_| ())
         }
     }
@@ -73,8 +84,8 @@ impl Stage {
 
     fn leave_as(&self, n: u32, channel: &str, user: Option<&str>, is_quiet: bool) {
         let user_id = user.map(UserId::from_text);
-        let Self { hold, tells_count, .. } = *self;
-        let leaving = Leaving { user_id: user_id.as_ref(), is_quiet, hold, tells_count };
+        let Self { hold, tells_count, hears, .. } = *self;
+        let leaving = Leaving { user_id: user_id.as_ref(), is_quiet, hold, tells_count, hears };
         self.delivery.leave(Self::joiner(n), &self.key(channel), &leaving, &mut self.delivery.wakes());
     }
 

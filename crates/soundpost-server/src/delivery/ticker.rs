@@ -71,6 +71,11 @@ impl Ticker {
         self.list.lock().by_time.first_key_value().map(|(put_off, _)| put_off.time)
     }
 
+    /// When the last is due.
+    fn last(&self) -> Option<Instant> {
+        self.list.lock().by_time.last_key_value().map(|(put_off, _)| put_off.time)
+    }
+
     /// Takes what is due by `now`.
     pub fn take(&self, now: Instant) -> Vec<Due> {
         let list = &mut *self.list.lock();
@@ -93,6 +98,14 @@ impl Delivery {
             Due::Removed(key, user_id) => self.removal_due(key, user_id, now, &mut wakes),
             Due::Offline(key) => self.go_offline(key, now, &mut wakes),
             Due::Overview(connection) => self.overview_due(*connection, now, &mut wakes),
+        }
+    }
+
+    /// Carries out at once whatever was put off, on a node that is alone: it ends, and nobody comes back to it.
+    pub fn end_holds(&self) {
+        let Some(last) = self.ticker.last().filter(|_| self.cluster.is_none()) else { return };
+        for due in self.ticker.take(last) {
+            self.come_due(&due, last);
         }
     }
 }

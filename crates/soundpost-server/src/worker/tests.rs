@@ -3,6 +3,7 @@
 use std::{
     io::{Read, Write},
     net::{TcpListener, TcpStream as Client},
+    sync::atomic::Ordering::Relaxed,
 };
 
 use soundpost_protocol::{
@@ -11,6 +12,10 @@ use soundpost_protocol::{
     cluster::channel::ENTER_TIMEOUT,
     presence::NodeId,
     socket_id::SocketId,
+    webhook::{
+        Carrier, HttpTarget, Webhook,
+        target::{ExtraHeaders, Target, TargetUrl},
+    },
     websocket::{Decoder, Message, Opcode, Role, client_frame},
 };
 
@@ -21,6 +26,7 @@ use crate::{
     delivery::{Delivery, Queued, Reach},
     drain,
     faults::FAULT,
+    webhook::What,
 };
 
 struct Stage {
@@ -39,12 +45,30 @@ impl Stage {
             App::new(AppId::parse("app").unwrap(), AppKey::parse("key").unwrap(), AppSecret::new("secret"));
         app.client_events = client_events;
         app.client_events_on_public = true;
+        app.webhooks = vec![hook()];
         let delivery = Arc::new(Delivery::new(1, reach));
         let queued = Queued::new(1, 1 << 20, 1 << 30);
         let node = Arc::new(Node::new(Apps::new(vec![app], 1), delivery, queued, Quota::new(None)));
         let worker = Worker::start(WorkerId(0), Arc::clone(&node)).unwrap();
         let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
         Self { node, worker, runtime }
+    }
+
+    /// What was noted for webhooks until all clients are gone.
+    fn noted(&self) -> Vec<String> {
+        let last = Instant::now() + Duration::from_secs(10);
+        while self.node.delivery.seats.load(Relaxed) > 0 {
+            assert!(Instant::now() < last, "a client is still there");
+            std::thread::sleep(Duration::from_millis(1));
+        }
+        let mut happenings = VecDeque::new();
+        self.node.delivery.webhooks.take(&mut happenings);
+        let words = |what: &What| match what {
+            What::Came(subject) => format!("+ {}", subject.channel()),
+            What::Left(subject) => format!("- {}", subject.channel()),
+            What::Event(event) => String::from_utf8(event.json.to_vec()).unwrap(),
+        };
+        happenings.iter().map(|happening| words(&happening.what)).collect()
     }
 
     fn connect(&self) -> Guest {
@@ -74,6 +98,13 @@ impl Stage {
         let socket_id = established.split('"').find_map(|text| SocketId::parse(text.trim_end_matches('\\')));
         Guest { socket_id: socket_id.unwrap(), ..guest }
     }
+}
+
+/// Wants to be told everything.
+fn hook() -> Arc<Webhook> {
+    let url = TargetUrl::parse("http://app.test/").unwrap();
+    let http = HttpTarget { url, headers: ExtraHeaders::default(), ca: None, refuses_private: false };
+    Arc::new(Webhook::new(Target::default(), Carrier::Http(http)))
 }
 
 struct Guest {
@@ -176,6 +207,38 @@ fn who_waits_for_the_cluster_is_no_subscriber_and_hears_when_it_is_not_let_in() 
     assert!(guest.hear().contains("subscription_succeeded"), "while the store is away everybody is let in");
     delivery.relay_failed(guest.socket_id, &key);
     assert!(guest.hear().contains("4301"));
+}
+
+#[test]
+fn what_webhooks_tell_is_noted_once_it_has_happened() {
+    let stage = Stage::new();
+    let mut guest = stage.connect();
+    let socket_id = guest.socket_id;
+    for _ in 0..2 {
+        guest.subscribe("news");
+    }
+    for (event, channel) in [("client-é", "news"), ("not-mine", "news"), ("client-x", "no channel")] {
+        guest.say(&format!(r#"{{"event":"{event}","channel":"{channel}","data":[1, 2]}}"#));
+    }
+    assert!(guest.hear().contains("pusher:error"), "no such channel");
+    guest.say(r#"{"event":"pusher:unsubscribe","data":{"channel":"news"}}"#);
+    guest.subscribe("news");
+    drop(guest);
+    let event = format!(
+        r#"{{"name":"client_event","channel":"news","event":"client-é","data":"[1, 2]","socket_id":"{socket_id}"}}"#
+    );
+    assert_eq!(stage.noted(), ["+ news", &event, "- news", "+ news", "- news"]);
+}
+
+#[test]
+fn in_a_cluster_client_events_are_noted_and_who_comes_and_goes_is_not() {
+    let stage = Stage::reaching(Reach::Cluster(Arc::new(Cluster::new(NodeId(1)))), ClientEvents::All);
+    let mut guest = stage.connect();
+    guest.subscribe("news");
+    guest.say(r#"{"event":"client-x","channel":"news"}"#);
+    drop(guest);
+    let noted = stage.noted();
+    assert!(matches!(&noted[..], [event] if event.contains("client-x")), "{noted:?}");
 }
 
 #[test]

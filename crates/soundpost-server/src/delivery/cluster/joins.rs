@@ -278,12 +278,10 @@ impl Turn<'_, '_> {
     fn enter(&mut self, socket_id: SocketId, ticket: u32) {
         let (worker, _) = ConnectionRef::of(socket_id);
         self.channel.add(worker);
-        let name = &self.channel.key.name;
-        let cache = self.channel.cluster.as_deref().and_then(|clustered| clustered.cache.as_ref());
-        let kept = |cache: &Arc<Cache>| {
-            cache.frame(name, self.now).unwrap_or_else(|| server_frame::cache_miss(name))
-        };
-        let cached = cache.map(kept);
+        let channel = &*self.channel;
+        let cache = channel.cluster.as_deref().and_then(|clustered| clustered.cache.as_ref());
+        let kept = |cache: &Arc<Cache>| cache.frame(&channel.key.name, self.now);
+        let cached = cache.map(|cache| kept(cache).unwrap_or_else(|| self.delivery.miss(channel)));
         self.put(socket_id, |connection| Item::Join { connection, ticket, cached });
     }
 

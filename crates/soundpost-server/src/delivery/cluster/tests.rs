@@ -9,7 +9,10 @@ use std::{cell::Cell, num::NonZeroU32};
 
 use self::world::World;
 use super::*;
-use crate::adapter::{Broadcast, Hearing};
+use crate::{
+    adapter::{Broadcast, Hearing},
+    delivery::tests::hooks::noted,
+};
 
 thread_local! {
     /// By how much this test's machines believe that it is later.
@@ -142,6 +145,9 @@ fn a_newcomer_of_a_cache_channel_gets_the_newest_event_once() {
     world.join((1, 3), "cache-price", None).unwrap();
     world.settle();
     assert_eq!(world.heard((1, 3), "cache-price"), ["cached {}"], "what this node kept has had its time");
+    let [first, second] = [0, 1].map(|node| noted(&world.nodes[node].delivery));
+    assert_eq!(first, [""; 0], "who comes and goes is for the store to say");
+    assert_eq!(second, ["cache_miss cache-price"], "but not what one has missed");
     world.assert_empty();
 }
 

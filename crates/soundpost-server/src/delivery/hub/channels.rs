@@ -20,7 +20,7 @@ use super::{Hub, Pending, Seat};
 use crate::{
     apps::{ChannelKey, RunningApp, UserKey},
     delivery::{
-        Company, ConnectionRef, Joiner, Joining, Leaving, SigningIn, Slab, Wakes,
+        Company, ConnectionRef, Hears, Joiner, Joining, Leaving, SigningIn, Slab, Wakes,
         subscribers::{Moved, Subscriber},
     },
 };
@@ -40,7 +40,8 @@ impl Hub {
         self.tickets = self.tickets.wrapping_add(1);
         let ticket = self.tickets;
         let key = ChannelKey { app: app.index, name: channel };
-        let company = Company { cache: &app.cache, tells_count: app.app.subscription_count };
+        let hears = Hears::of(&app.app, &key.name);
+        let company = Company { cache: &app.cache, tells_count: app.app.subscription_count, hears };
         let mut wakes = Wakes::new(&self.delivery.inboxes);
         let key = self.delivery.join(joiner, key, ticket, joining, company, &mut wakes)?;
         drop(wakes);
@@ -114,7 +115,8 @@ impl Hub {
         }
         let user_id = member.map(|member| &member.user_id);
         let hold = app.app.presence_leave_hold;
-        let leaving = Leaving { user_id, is_quiet, hold, tells_count: app.app.subscription_count };
+        let hears = Hears::of(&app.app, &key.name);
+        let leaving = Leaving { user_id, is_quiet, hold, tells_count: app.app.subscription_count, hears };
         self.delivery.leave(joiner, key, &leaving, wakes);
         if let Some(user_id) = user_id {
             let user = UserKey { app: app.index, id: user_id.clone() };

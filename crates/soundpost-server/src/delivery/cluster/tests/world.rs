@@ -16,7 +16,7 @@ use super::store::{Heard, Reply, Store};
 use crate::{
     adapter::{Ask, Broadcast, Cluster, HeardEvent, Hearing, Keep},
     apps::{AppIndex, Apps, WorkerId},
-    delivery::{Joiner, Joining, Leaving, Reach},
+    delivery::{Hears, Joiner, Joining, Leaving, Reach},
 };
 
 use super::{AHEAD, *};
@@ -253,7 +253,7 @@ impl World {
         }
         let joining =
             |user| Joining { member: Self::member(user, "{}"), joined_at: u64::from(ticket), members_max };
-        let company = Company { cache: &node.cache, tells_count };
+        let company = Company { cache: &node.cache, tells_count, hears: Hears::EVERYTHING };
         let joined = node.delivery.join(joiner, key, ticket, user.map(joining), company, &mut wakes);
         drop(wakes);
         let client = Client {
@@ -276,7 +276,8 @@ impl World {
         let user_id = client.user.as_deref().map(UserId::from_text);
         let (hold, tells_count) = (self.hold, self.tells_count);
         let is_quiet = self.is_quiet;
-        let leaving = Leaving { user_id: user_id.as_ref(), is_quiet, hold, tells_count };
+        let leaving =
+            Leaving { user_id: user_id.as_ref(), is_quiet, hold, tells_count, hears: Hears::EVERYTHING };
         node.delivery.leave(client.joiner, &client.key, &leaving, &mut node.delivery.wakes());
     }
 
