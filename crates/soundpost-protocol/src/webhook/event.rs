@@ -221,26 +221,15 @@ pub struct Encoded {
 pub fn body<'a>(time_ms: u64, events: impl IntoIterator<Item = &'a Encoded> + Clone) -> Bytes {
     let bytes: usize = events.clone().into_iter().map(|event| event.json.len() + 1).sum();
     let mut out = Vec::with_capacity(bytes + 48);
-    out.extend_from_slice(b"{");
-    push_members(&mut out, time_ms, events);
-    out.push(b'}');
-    out.into()
-}
-
-/// Appends what stands between the braces of a body.
-pub(super) fn push_members<'a>(
-    out: &mut Vec<u8>,
-    time_ms: u64,
-    events: impl IntoIterator<Item = &'a Encoded>,
-) {
-    out.extend_from_slice(format!(r#""time_ms":{time_ms},"events":["#).as_bytes());
+    out.extend_from_slice(format!(r#"{{"time_ms":{time_ms},"events":["#).as_bytes());
     for (at, event) in events.into_iter().enumerate() {
         if at > 0 {
             out.push(b',');
         }
         out.extend_from_slice(&event.json);
     }
-    out.push(b']');
+    out.extend_from_slice(b"]}");
+    out.into()
 }
 
 #[cfg(test)]

@@ -11,8 +11,9 @@
 use std::fmt;
 
 use bytes::Bytes;
+use sha2::{Digest, Sha256};
 
-use super::event::{self, Encoded};
+use super::WebhookId;
 use crate::{app::AppId, json};
 
 /// `App\Jobs\PusherWebhook@handle`: the class that Laravel's container makes, and the method it calls with the job and
@@ -120,17 +121,45 @@ fn has_hash_tag(key: &str) -> bool {
     key.split_once('{').and_then(|(_, rest)| rest.find('}')).is_some_and(|length| length > 0)
 }
 
+/// Names a job: a UUID in its 36 characters.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct JobUuid(Box<str>);
+
+impl JobUuid {
+    /// Of the events that the job tells one webhook. It is the same for the same events, when they are pushed again by this
+    /// node or by another one: Laravel and a job can tell that they have had it.
+    ///
+    /// It has the form of version 4, random, as Laravel's have. What it is a digest of is as good as random: an event's id
+    /// is never given again.
+    pub fn of(webhook: WebhookId, event_ids: &str) -> Self {
+        let digest = Sha256::new().chain_update(webhook.0.to_be_bytes()).chain_update(event_ids).finalize();
+        let [a, b, c, d, e, f, g, h, i, j, k, l, m, n, o, p, ..]: [u8; 32] = digest.into();
+        let number = u128::from_be_bytes([a, b, c, d, e, f, g, h, i, j, k, l, m, n, o, p]);
+        // RFC 9562, 5.4: the version stands above 76 bits, the variant above 62.
+        let number = (number & !(0xf << 76) | 4 << 76) & !(0b11 << 62) | 0b10 << 62;
+        let part = |shift: u32, digits: u32| (number >> shift) & ((1 << (4 * digits)) - 1);
+        let (time, middle, high) = (part(96, 8), part(80, 4), part(64, 4));
+        let text = format!("{time:08x}-{middle:04x}-{high:04x}-{:04x}-{:012x}", part(48, 4), part(0, 12));
+        Self(text.into())
+    }
+
+    /// `1b4e28ba-2fa1-41d2-883f-0016d3cca427`
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
 /// A job to be written.
 #[derive(Clone, Copy, Debug)]
 pub struct Job<'a> {
     /// What runs it.
     pub name: &'a JobName,
-    /// A UUID, version 4, in its 36 characters: `uuid`, and `id`, which Horizon wants to be the same. Another for each job.
-    pub uuid: &'a str,
+    /// `uuid`, and `id`, which Horizon wants to be the same.
+    pub uuid: &'a JobUuid,
     /// Whose events.
     pub app: &'a AppId,
-    /// Unix time in milliseconds, of `time_ms` and `pushedAt`, and in seconds of `createdAt`.
-    pub time_ms: u64,
+    /// When it is pushed, as Unix time in milliseconds: `pushedAt`, and `createdAt` in seconds.
+    pub pushed_ms: u64,
 }
 
 /// The element of the list:
@@ -138,43 +167,46 @@ pub struct Job<'a> {
 /// ```json
 /// {"uuid":"…","displayName":"App\\Jobs\\PusherWebhook","job":"App\\Jobs\\PusherWebhook@handle","maxTries":null,
 ///  "maxExceptions":null,"failOnTimeout":false,"backoff":null,"timeout":null,
-///  "data":{"app_id":"soundpost","time_ms":1700000000123,"events":[{"name":"channel_occupied","channel":"orders"}]},
+///  "data":{"app_id":"soundpost","event_ids":["2f.1a"],
+///          "time_ms":1700000000123,"events":[{"name":"channel_occupied","channel":"orders"}]},
 ///  "createdAt":1700000000,"id":"…","attempts":0,
 ///  "type":"job","tags":["soundpost","app:soundpost"],"silenced":false,"pushedAt":"1700000000.123"}
 /// ```
 ///
-/// The first two lines are what Laravel writes for a job that is a string, `id` and `attempts` what its Redis queue adds,
-/// the last what Horizon adds. `null` leaves tries, pauses and timeouts to the worker's flags. `data` is the body of a
-/// webhook with the app's id before it, as one worker may serve several; it is not signed: who can write to the app's Redis
-/// needs no signature.
-pub fn payload<'a>(job: Job<'_>, events: impl IntoIterator<Item = &'a Encoded>) -> Bytes {
-    let mut out = Vec::with_capacity(1024);
-    let mut push = |literal: &str, text: Option<&str>| {
-        out.extend_from_slice(literal.as_bytes());
-        if let Some(text) = text {
-            json::push_string(&mut out, text);
-        }
-    };
-    push(r#"{"uuid":"#, Some(job.uuid));
-    push(r#","displayName":"#, Some(job.name.class()));
-    push(r#","job":"#, Some(job.name.as_str()));
-    push(
-        r#","maxTries":null,"maxExceptions":null,"failOnTimeout":false,"backoff":null,"timeout":null"#,
-        None,
+/// The first two lines are what Laravel writes for a job that is a string, `createdAt` too from version 12 on; `id` and
+/// `attempts` are what its Redis queue adds, the last line is what Horizon adds. `null` leaves tries, pauses and timeouts to
+/// the worker's flags. Of what Laravel writes only `delay` is missing, which is null in what is not delayed.
+///
+/// `data` is `body`, a body of a webhook as [`super::event::body`] makes it, with the app's id before it, as one worker may
+/// serve several, and the ids of its events, so that repeats can be told; `event_ids` is the value of
+/// [`super::signature::EVENT_IDS`]. It is not signed: who can write to the app's Redis needs no signature.
+pub fn payload(job: Job<'_>, body: &[u8], event_ids: &str) -> Bytes {
+    let mut out = Vec::with_capacity(768 + body.len() + event_ids.len() * 2);
+    push(&mut out, r#"{"uuid":"#, job.uuid.as_str());
+    push(&mut out, r#","displayName":"#, job.name.class());
+    push(&mut out, r#","job":"#, job.name.as_str());
+    out.extend_from_slice(
+        br#","maxTries":null,"maxExceptions":null,"failOnTimeout":false,"backoff":null,"timeout":null"#,
     );
-    push(r#","data":{"app_id":"#, Some(job.app.as_str()));
-    push(",", None);
-    event::push_members(&mut out, job.time_ms, events);
-    let (seconds, milliseconds) = (job.time_ms / 1000, job.time_ms % 1000);
-    let mut push = |literal: &str, text: &str| {
-        out.extend_from_slice(literal.as_bytes());
-        json::push_string(&mut out, text);
-    };
-    push(&format!(r#"}},"createdAt":{seconds},"id":"#), job.uuid);
-    push(r#","attempts":0,"type":"job","tags":["soundpost","#, &format!("app:{}", job.app));
-    push(r#"],"silenced":false,"pushedAt":"#, &format!("{seconds}.{milliseconds:03}"));
+    push(&mut out, r#","data":{"app_id":"#, job.app.as_str());
+    for (at, id) in event_ids.split(',').enumerate() {
+        push(&mut out, if at == 0 { r#","event_ids":["# } else { "," }, id);
+    }
+    out.extend_from_slice(b"],");
+    // The rest of the object that the body is.
+    out.extend_from_slice(body.strip_prefix(b"{").unwrap_or(body));
+    let (seconds, milliseconds) = (job.pushed_ms / 1000, job.pushed_ms % 1000);
+    push(&mut out, &format!(r#","createdAt":{seconds},"id":"#), job.uuid.as_str());
+    push(&mut out, r#","attempts":0,"type":"job","tags":["soundpost","#, &format!("app:{}", job.app));
+    push(&mut out, r#"],"silenced":false,"pushedAt":"#, &format!("{seconds}.{milliseconds:03}"));
     out.push(b'}');
     out.into()
+}
+
+/// Appends what comes as it is, and a string.
+fn push(out: &mut Vec<u8>, literal: &str, text: &str) {
+    out.extend_from_slice(literal.as_bytes());
+    json::push_string(out, text);
 }
 
 #[cfg(test)]
@@ -184,20 +216,26 @@ mod tests {
         app::Limits,
         channel::ChannelName,
         presence::{NodeId, UserId},
-        webhook::event::{Event, EventId},
+        webhook::event::{self, Encoded, Event, EventId},
     };
+    use proptest::prelude::*;
     use serde_json::{Value, json};
 
-    const UUID: &str = "1b4e28ba-2fa1-41d2-883f-0016d3cca427";
+    const WEBHOOK: WebhookId = WebhookId(0x1234);
+    /// Of that webhook and the events 1.1 and 1.2.
+    const UUID: &str = "12cd9f9d-2a59-4765-8feb-f9bef426881a";
 
     fn encoded(channel: &str, event: Event<'_>) -> Encoded {
         let id = EventId { life: NodeId(1), number: 1 };
         event.encode(id, &ChannelName::parse(channel, &Limits::default()).unwrap())
     }
 
+    /// The ids are 1.1, 1.2 and so on.
     fn job_of(name: &JobName, events: &[Encoded]) -> Bytes {
-        let app = AppId::parse("soundpost").unwrap();
-        payload(Job { name, uuid: UUID, app: &app, time_ms: 1_700_000_000_023 }, events)
+        let ids: Vec<_> = (1..=events.len()).map(|number| format!("1.{number}")).collect();
+        let (app, ids) = (AppId::parse("soundpost").unwrap(), ids.join(","));
+        let job = Job { name, uuid: &JobUuid::of(WEBHOOK, &ids), app: &app, pushed_ms: 1_700_000_000_023 };
+        payload(job, &event::body(1_699_999_999_999, events), &ids)
     }
 
     #[test]
@@ -209,12 +247,13 @@ mod tests {
         assert_eq!(
             job_of(&name, &events),
             concat!(
-                r#"{"uuid":"1b4e28ba-2fa1-41d2-883f-0016d3cca427","displayName":"App\\Jobs\\PusherWebhook","#,
+                r#"{"uuid":"12cd9f9d-2a59-4765-8feb-f9bef426881a","displayName":"App\\Jobs\\PusherWebhook","#,
                 r#""job":"App\\Jobs\\PusherWebhook@handle","maxTries":null,"maxExceptions":null,"failOnTimeout":false,"#,
-                r#""backoff":null,"timeout":null,"data":{"app_id":"soundpost","time_ms":1700000000023,"events":["#,
+                r#""backoff":null,"timeout":null,"data":{"app_id":"soundpost","event_ids":["1.1","1.2"],"#,
+                r#""time_ms":1699999999999,"events":["#,
                 r#"{"name":"channel_occupied","channel":"presence-a"},"#,
                 r#"{"name":"member_added","channel":"presence-a","user_id":"Zo\"ë"}]},"createdAt":1700000000,"#,
-                r#""id":"1b4e28ba-2fa1-41d2-883f-0016d3cca427","attempts":0,"type":"job","#,
+                r#""id":"12cd9f9d-2a59-4765-8feb-f9bef426881a","attempts":0,"type":"job","#,
                 r#""tags":["soundpost","app:soundpost"],"silenced":false,"pushedAt":"1700000000.023"}"#,
             )
         );
@@ -227,8 +266,8 @@ mod tests {
         let value: Value =
             serde_json::from_slice(&job_of(&name, &[encoded("a", Event::SubscriptionCount(3))])).unwrap();
         for (field, expected) in [
-            ("uuid", json!(UUID)),
-            ("id", json!(UUID)),
+            ("uuid", json!(JobUuid::of(WEBHOOK, "1.1").as_str())),
+            ("id", json!(JobUuid::of(WEBHOOK, "1.1").as_str())),
             ("job", json!("Hook")),
             ("displayName", json!("Hook")),
             ("attempts", json!(0)),
@@ -245,6 +284,28 @@ mod tests {
             assert_eq!(value[field], expected, "{field}");
         }
         assert_eq!(value["data"]["events"][0]["subscription_count"], 3);
+        assert_eq!(value["data"]["event_ids"], json!(["1.1"]));
+        assert_eq!(value["data"]["time_ms"], 1_699_999_999_999_u64);
+    }
+
+    #[test]
+    fn a_job_is_named_by_its_webhook_and_its_events() {
+        let uuid = JobUuid::of(WEBHOOK, "1.1,1.2");
+        assert_eq!(uuid.as_str(), UUID);
+        assert_eq!(uuid, JobUuid::of(WEBHOOK, "1.1,1.2"));
+        assert_ne!(uuid, JobUuid::of(WebhookId(0x1235), "1.1,1.2"));
+        assert_ne!(uuid, JobUuid::of(WEBHOOK, "1.1"));
+    }
+
+    proptest! {
+        #[test]
+        fn every_uuid_has_the_form_of_version_4(webhook: u64, event_ids in "[0-9a-f]{1,16}\\.[0-9a-f]{1,16}") {
+            let uuid = JobUuid::of(WebhookId(webhook), &event_ids);
+            let parts: Vec<_> = uuid.as_str().split('-').collect();
+            prop_assert_eq!(parts.iter().map(|part| part.len()).collect::<Vec<_>>(), [8, 4, 4, 4, 12]);
+            prop_assert!(parts.concat().bytes().all(|byte| matches!(byte, b'0'..=b'9' | b'a'..=b'f')));
+            prop_assert!(parts[2].starts_with('4') && parts[3].starts_with(['8', '9', 'a', 'b']), "{:?}", parts);
+        }
     }
 
     #[test]
