@@ -9,10 +9,12 @@ use std::{
 
 use crate::{Part, dist, provision, steps::Steps};
 
+const PYTHON_PACKAGES: &str = "Python packages";
 const NODE_STEPS: [&str; 3] = ["npm packages of the tests", "npm packages of echo-chat", "end-to-end tests"];
-const PYTHON_STEPS: [&str; 2] = ["Python packages", "tests of the Python SDK"];
+const PYTHON_TESTS: &str = "tests of the Python SDK";
 const BUILD: &str = "release build";
 const FAULTS: &str = "every fault of a cluster";
+const PACKAGES_MISSING: &str = "packages are missing";
 /// Their files; those whose name ends in `.test.mjs` the runner finds by itself.
 const FAULT_FILES: [&str; 3] =
     ["cluster/faults/redis.mjs", "cluster/faults/network.mjs", "cluster/faults/nodes.mjs"];
@@ -88,15 +90,28 @@ fn rust(places: &Places, steps: &mut Steps) {
 
 fn end_to_end(places: &Places, faults: bool, steps: &mut Steps) {
     if steps.run(BUILD, &mut places.cargo(&["build", "--locked", "--release", "--package", "soundpost"])) {
-        node(places, faults, steps);
-        python(places, steps);
+        // Tests in Node ask the Python SDK, too.
+        if let Some(python) = python_packages(places, steps) {
+            node(places, faults, steps);
+            let mut test = places.command(&python, &["-B"]);
+            let test = test.arg(places.e2e.join("sdk_test.py")).env("CARGO_TARGET_DIR", &places.target);
+            steps.run(PYTHON_TESTS, test);
+        } else {
+            not_run(faults, PACKAGES_MISSING, steps);
+        }
         dist::all(places, steps);
     } else {
-        steps.not_run(&NODE_STEPS, BUILD);
-        steps.not_run(if faults { &[FAULTS] } else { &[] }, BUILD);
-        steps.not_run(&PYTHON_STEPS, BUILD);
+        steps.not_run(&[PYTHON_PACKAGES], BUILD);
+        not_run(faults, BUILD, steps);
         steps.not_run(&dist::STEPS, BUILD);
     }
+}
+
+/// The tests in Node and Python.
+fn not_run(faults: bool, because: &str, steps: &mut Steps) {
+    steps.not_run(&NODE_STEPS, because);
+    steps.not_run(if faults { &[FAULTS] } else { &[] }, because);
+    steps.not_run(&[PYTHON_TESTS], because);
 }
 
 fn node(places: &Places, faults: bool, steps: &mut Steps) {
@@ -108,8 +123,8 @@ fn node(places: &Places, faults: bool, steps: &mut Steps) {
         steps.run(of_the_example, places.node("npm", &npm).current_dir(example)),
     ];
     if installed != [true, true] {
-        steps.not_run(if faults { &[FAULTS] } else { &[] }, "packages are missing");
-        return steps.not_run(&[tests], "packages are missing");
+        steps.not_run(if faults { &[FAULTS] } else { &[] }, PACKAGES_MISSING);
+        return steps.not_run(&[tests], PACKAGES_MISSING);
     }
     // A file that hangs is ended, and fails, after two minutes.
     steps.run(tests, &mut tests_in_node(places, "120000"));
@@ -128,8 +143,8 @@ fn tests_in_node(places: &Places, timeout_milliseconds: &str) -> Command {
     node
 }
 
-fn python(places: &Places, steps: &mut Steps) {
-    let [packages, tests] = PYTHON_STEPS;
+/// Installs them, in an environment of their own; its Python, if all is well.
+fn python_packages(places: &Places, steps: &mut Steps) -> Option<PathBuf> {
     let venv = places.target.join("e2e-python");
     let python = venv.join("bin/python");
     // Made anew when it is missing or was left behind by a Python that is gone.
@@ -141,11 +156,8 @@ fn python(places: &Places, steps: &mut Steps) {
     };
     let install = ["-m", "pip", "install", "--quiet", "--disable-pip-version-check", "--requirement"];
     let mut pip = places.command(&python, &install);
-    if !made || !steps.run(packages, pip.arg(places.e2e.join("requirements.txt"))) {
-        return steps.not_run(&[tests], "packages are missing");
-    }
-    let mut test = places.command(&python, &["-B"]);
-    steps.run(tests, test.arg(places.e2e.join("sdk_test.py")).env("CARGO_TARGET_DIR", &places.target));
+    let installed = made && steps.run(PYTHON_PACKAGES, pip.arg(places.e2e.join("requirements.txt")));
+    installed.then_some(python)
 }
 
 #[cfg(test)]

@@ -84,6 +84,8 @@ const NEEDS: &[Need] = &[
         part: Some(Part::E2e),
         is_met: || succeeds("python3", &["-c", "import venv, ensurepip"]),
     },
+    // Runs what docs/webhooks.md says of PHP.
+    Need { what: "PHP", packages: &["php-cli"], part: Some(Part::E2e), is_met: || on_path("php") },
 ];
 
 /// Why the machine is not ready.
