@@ -24,10 +24,19 @@ export const Pusher = pusherJs.default ?? pusherJs
 /** The development app: what the server serves when nothing is configured. */
 export const APP = { appId: 'soundpost', key: 'soundpost-key', secret: 'soundpost-secret' }
 
-/** A configuration file with one app; `settings` are further keys of the app, as TOML values. */
-export function configOf({ appId, key, secret }, settings = {}) {
-  const all = Object.entries({ id: appId, key, secret, ...settings })
-  return `[[apps]]\n${all.map(([name, value]) => `${name} = ${JSON.stringify(value)}\n`).join('')}`
+/** A value as TOML has it on one line. */
+function toml(value) {
+  if (Array.isArray(value)) return `[${value.map(toml).join(', ')}]`
+  if (typeof value !== 'object') return JSON.stringify(value)
+  return `{ ${Object.entries(value).map(([name, inner]) => `${JSON.stringify(name)} = ${toml(inner)}`).join(', ')} }`
+}
+
+const lines = (table) => Object.entries(table).map(([name, value]) => `${name} = ${toml(value)}\n`).join('')
+
+/** A configuration file with one app; `settings` are further keys of the app, `webhooks` its webhooks. */
+export function configOf({ appId, key, secret }, settings = {}, webhooks = []) {
+  const tables = webhooks.map((webhook) => `[[apps.webhooks]]\n${lines(webhook)}`)
+  return `[[apps]]\n${lines({ id: appId, key, secret, ...settings })}${tables.join('')}`
 }
 
 /** Longest wait for anything, milliseconds. Far above what a loaded machine needs; a pass never waits for it. */
