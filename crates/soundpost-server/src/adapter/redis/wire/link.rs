@@ -1,9 +1,9 @@
 //! One connection to a Redis server, and a talk of question and answer on it: for what is said before it is put to use.
 
-use std::{fmt, io};
+use std::{fmt, future::poll_fn, io, pin::Pin, task::Poll};
 
 use bytes::BytesMut;
-use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, ReadBuf};
 use zeroize::Zeroize;
 
 use super::resp::{Decoder, Reply, RespError, pack};
@@ -68,6 +68,16 @@ impl Link {
             (Err(error), Err(_)) => Err(error.into()),
             (_, replies) => replies,
         }
+    }
+
+    /// Whether the server has neither ended the connection nor said anything that it was not asked for, as far as this
+    /// host has heard: then a question may be asked. Does not wait.
+    pub async fn is_quiet(&mut self) -> bool {
+        let mut byte = [0; 1];
+        let mut read = ReadBuf::new(&mut byte);
+        let is_pending =
+            poll_fn(|cx| Poll::Ready(Pin::new(&mut self.stream).poll_read(cx, &mut read).is_pending())).await;
+        is_pending && self.read.is_empty()
     }
 
     /// So many replies; fewer if the server ends the connection after one that is an error.

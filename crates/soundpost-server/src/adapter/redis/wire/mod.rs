@@ -5,6 +5,7 @@
 pub mod dial;
 pub mod error;
 pub mod link;
+pub mod place;
 pub mod resp;
 pub mod server;
 pub mod slots;

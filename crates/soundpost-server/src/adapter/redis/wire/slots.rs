@@ -13,7 +13,7 @@ pub const SLOTS: u16 = 16_384;
 pub(super) const MASTERS_MAX: usize = 1000;
 
 /// The host of a master, `None` where it is the one that was asked, and its port.
-type Owner = (Option<String>, u16);
+pub(super) type Owner = (Option<String>, u16);
 /// The masters with their slots.
 pub(super) type Owners = BTreeMap<Owner, Vec<RangeInclusive<u16>>>;
 

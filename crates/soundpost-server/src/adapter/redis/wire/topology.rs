@@ -13,7 +13,7 @@ use super::{
     link::Link,
     resp::Reply,
     server::{Server, no_error},
-    slots::{Owners, SLOTS, owners},
+    slots::{Owner, Owners, SLOTS, owners},
 };
 use crate::config::{RedisAddress, RedisServers, RedisSettings};
 
@@ -99,7 +99,7 @@ async fn named_by_any(
 }
 
 /// Sentinels that are asked all at once, so that those that do not answer cost the time of one. Dropping it ends that.
-struct Asked {
+pub(super) struct Asked {
     asking: JoinSet<(usize, Result<RedisAddress, ConnectError>)>,
     /// Of those that come later in the list than one that has not answered yet.
     early: BTreeMap<usize, Result<RedisAddress, ConnectError>>,
@@ -108,7 +108,7 @@ struct Asked {
 }
 
 impl Asked {
-    fn all(dialler: &Arc<Dialler>, name: &str, sentinels: &[RedisAddress]) -> Self {
+    pub(super) fn all(dialler: &Arc<Dialler>, name: &str, sentinels: &[RedisAddress]) -> Self {
         let mut asking = JoinSet::new();
         for (at, sentinel) in sentinels.iter().cloned().enumerate() {
             let (dialler, name) = (Arc::clone(dialler), name.to_owned());
@@ -122,7 +122,7 @@ impl Asked {
     }
 
     /// The next answer in the order of the list.
-    async fn next(&mut self) -> Option<Result<RedisAddress, ConnectError>> {
+    pub(super) async fn next(&mut self) -> Option<Result<RedisAddress, ConnectError>> {
         loop {
             if let Some(answer) = self.early.remove(&self.next) {
                 self.next += 1;
@@ -135,7 +135,10 @@ impl Asked {
     }
 }
 
-async fn discovered<T>(found: impl Future<Output = Result<T, ConnectError>>) -> Result<T, ConnectError> {
+/// Within the time that finding anything may take.
+pub(super) async fn discovered<T>(
+    found: impl Future<Output = Result<T, ConnectError>>,
+) -> Result<T, ConnectError> {
     let late = ConnectError::Late { seconds: DISCOVERY_TIMEOUT.as_secs() };
     timeout(DISCOVERY_TIMEOUT, found).await.unwrap_or(Err(late))
 }
@@ -218,9 +221,7 @@ fn named(master: &str, answer: Reply) -> Result<RedisAddress, Problem> {
 async fn by_nodes(dialler: &Arc<Dialler>, nodes: &[RedisAddress]) -> Result<Vec<Master>, ConnectError> {
     let mut tried = Vec::new();
     for node in nodes {
-        let late = || Problem::Silent { milliseconds: ASKED_TIMEOUT.as_millis() }.at(node);
-        let asked = timeout(ASKED_TIMEOUT, ask_node(dialler, node)).await;
-        let masters = match asked.unwrap_or_else(|_| Err(late())) {
+        let masters = match ask_node(dialler, node).await {
             Ok(owners) => all(dialler, node, owners).await,
             Err(error) => Err(error),
         };
@@ -232,7 +233,13 @@ async fn by_nodes(dialler: &Arc<Dialler>, nodes: &[RedisAddress]) -> Result<Vec<
     Err(ConnectError::NoNode { tried })
 }
 
-async fn ask_node(dialler: &Dialler, node: &RedisAddress) -> Result<Owners, ConnectError> {
+/// What a node says the cluster is made of, if it says so in time.
+pub(super) async fn ask_node(dialler: &Dialler, node: &RedisAddress) -> Result<Owners, ConnectError> {
+    let late = || Problem::Silent { milliseconds: ASKED_TIMEOUT.as_millis() }.at(node);
+    timeout(ASKED_TIMEOUT, owners_of(dialler, node)).await.unwrap_or_else(|_| Err(late()))
+}
+
+async fn owners_of(dialler: &Dialler, node: &RedisAddress) -> Result<Owners, ConnectError> {
     let mut link = dialler.dial(node).await?;
     let commands: [&[&[u8]]; 2] = [&[b"INFO", b"server"], &[b"CLUSTER", b"SLOTS"]];
     let replies = link.ask_all(&commands).await.map_err(Problem::of_link);
@@ -244,21 +251,15 @@ async fn ask_node(dialler: &Dialler, node: &RedisAddress) -> Result<Owners, Conn
     read.map_err(|problem| problem.at(node))
 }
 
-/// Connects to all masters at once. Those that do not know their own host are where we asked.
+/// Connects to all masters at once.
 async fn all(
     dialler: &Arc<Dialler>,
     asked: &RedisAddress,
     owners: Owners,
 ) -> Result<Vec<Master>, ConnectError> {
     let mut dialling = JoinSet::new();
-    for ((host, port), slots) in owners {
-        let address = match (host, asked) {
-            (Some(host), _) => RedisAddress::Tcp(host, port),
-            (None, RedisAddress::Tcp(host, _)) => RedisAddress::Tcp(host.clone(), port),
-            (None, RedisAddress::Unix(_)) => {
-                return Err(Problem::Strange { command: "CLUSTER SLOTS" }.at(asked));
-            }
-        };
+    for (owner, slots) in owners {
+        let address = address_of(owner, asked)?;
         let dialler = Arc::clone(dialler);
         dialling.spawn(async move { connected(&dialler, &address, slots, true).await });
     }
@@ -269,4 +270,13 @@ async fn all(
     }
     masters.sort_unstable_by_key(|master| master.slots.first().map(|range| *range.start()));
     Ok(masters)
+}
+
+/// Where a master is; one that does not know its own host is where we asked.
+pub(super) fn address_of(owner: Owner, asked: &RedisAddress) -> Result<RedisAddress, ConnectError> {
+    match (owner, asked) {
+        ((Some(host), port), _) => Ok(RedisAddress::Tcp(host, port)),
+        ((None, port), RedisAddress::Tcp(host, _)) => Ok(RedisAddress::Tcp(host.clone(), port)),
+        ((None, _), RedisAddress::Unix(_)) => Err(Problem::Strange { command: "CLUSTER SLOTS" }.at(asked)),
+    }
 }
