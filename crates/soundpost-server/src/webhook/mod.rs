@@ -7,6 +7,7 @@
 pub mod carrier;
 pub mod engine;
 mod inbox;
+pub mod laravel;
 pub mod metrics;
 pub mod target;
 

@@ -20,6 +20,8 @@ use std::{
 
 use zeroize::Zeroizing;
 
+use url::{PORT, RedisUrl};
+
 /// Without `redis.prefix`.
 const PREFIX: &str = "soundpost";
 /// Without `redis.channel`; the same as Reverb's.
@@ -49,6 +51,21 @@ pub struct RedisSettings {
 }
 
 impl RedisSettings {
+    /// Of the one server that a URL says. With `rediss` it must be known to those that the system trusts.
+    ///
+    /// Errors: what is wrong with it, to stand behind the place; never the text, which may hold a password.
+    pub fn of_url(text: &str) -> Result<Self, &'static str> {
+        let RedisUrl { tls, target, username, password, database, has_options: _ } = RedisUrl::parse(text)?;
+        let is_said = |text: &String| !text.is_empty();
+        Ok(Self {
+            username: username.filter(is_said),
+            password: password.filter(is_said).map(RedisPassword::new),
+            database: database.unwrap_or(0),
+            tls: tls.then(RedisTls::default),
+            ..Self::new(RedisServers::Standalone(target.address(PORT)))
+        })
+    }
+
     /// Everything else as it is where nothing is written.
     pub fn new(servers: RedisServers) -> Self {
         Self {
