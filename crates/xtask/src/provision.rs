@@ -16,6 +16,11 @@ const NODE_MAJOR_MIN: u32 = 20;
 /// What is installed by npm, out of its registry, where the Node.js that brought npm is older: Debian 12 has 18.
 const NODE_BY_NPM: &str = "node@22";
 
+/// Fails where Laravel's queue is not where Debian's packages have it, and nobody says where else.
+const LARAVEL_QUEUE: &str = "if (!extension_loaded('redis')) exit(1);
+    foreach (['Queue', 'Redis', 'Events', 'Cache'] as $p)
+        if (!getenv('LARAVEL_AUTOLOAD') && !is_file(\"/usr/share/php/Illuminate/$p/autoload.php\")) exit(1);";
+
 /// Something the tests use, and the Debian packages that bring it.
 struct Need {
     what: &'static str,
@@ -62,6 +67,20 @@ const NEEDS: &[Need] = &[
         packages: &["systemd"],
         part: Some(Part::Rust),
         is_met: || on_path("systemd-analyze"),
+    },
+    // A worker of Laravel's queue takes jobs that webhooks have pushed.
+    Need {
+        what: "PHP with its extension for Redis, and Laravel's queue",
+        packages: &[
+            "php-cli",
+            "php-redis",
+            "php-illuminate-cache",
+            "php-illuminate-events",
+            "php-illuminate-queue",
+            "php-illuminate-redis",
+        ],
+        part: Some(Part::Rust),
+        is_met: || succeeds("php", &["-r", LARAVEL_QUEUE]),
     },
     // Tries the .deb that `cargo xtask dist` makes.
     Need { what: "dpkg-deb", packages: &["dpkg"], part: Some(Part::E2e), is_met: || on_path("dpkg-deb") },

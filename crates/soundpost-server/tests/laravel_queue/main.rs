@@ -1,4 +1,4 @@
-//! Jobs for Laravel in real Redis processes.
+//! Jobs for Laravel in real Redis processes, and run by Laravel's own worker.
 
 #![allow(
     clippy::unwrap_used,
@@ -13,6 +13,7 @@ mod pushing;
 #[path = "../support/redis/mod.rs"]
 mod redis;
 mod refusals;
+mod worker;
 
 use std::sync::Arc;
 
