@@ -34,7 +34,7 @@ use crate::{
     reload::{Reload, Reloader},
     tls::{Certificates, Served, Tls, TlsClient, TlsError},
     webhook::{
-        Engine,
+        self, Engine,
         engine::{Alone, Source},
     },
     worker::Worker,
@@ -95,6 +95,7 @@ impl Server {
         let admin = listen_admin(server.admin.host, server.admin.port, server.admin.explicit)?;
         let workers = server.workers.get().min(WORKERS_MAX);
         check_redis_tls(&settings)?;
+        webhook::http::check(&settings.apps)?;
         let mut node = node(&settings, workers)?;
         node.path_prefix.clone_from(&server.path);
         node.settle(&settings);

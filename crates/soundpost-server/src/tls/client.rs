@@ -1,4 +1,4 @@
-//! The other side of TLS: where we are the client of a server of the operator's, as Redis is.
+//! The other side of TLS: where we are the client of a server of the operator's, as Redis is, or the receiver of a webhook.
 //!
 //! Such connections are few and stay, so they have what is common: a stream with buffers.
 
@@ -55,6 +55,18 @@ impl TlsClient {
     pub fn complaint(table: &str, error: &io::Error) -> Option<String> {
         Some(text(table, error.get_ref()?.downcast_ref::<Error>()?))
     }
+
+    /// The same where we show no certificate of our own, for receivers of webhooks.
+    pub fn doubt(error: &io::Error) -> Option<String> {
+        let error = error.get_ref()?.downcast_ref::<Error>()?;
+        let asks = matches!(error, Error::AlertReceived(AlertDescription::CertificateRequired));
+        let text = if asks {
+            "it asks for a certificate of ours, and webhooks have none".to_owned()
+        } else {
+            disagreement(error)
+        };
+        Some(of_server("apps.webhooks.ca", error).unwrap_or(text))
+    }
 }
 
 impl std::fmt::Debug for TlsClient {
@@ -65,19 +77,8 @@ impl std::fmt::Debug for TlsClient {
 
 /// In words that name what to change.
 fn text(table: &str, error: &Error) -> String {
-    // Of two authorities with one name the signature tells which it was.
-    let is_unknown = matches!(
-        error,
-        Error::InvalidCertificate(CertificateError::UnknownIssuer | CertificateError::BadSignature)
-    );
-    if is_unknown {
-        return format!("its certificate is of no authority that is trusted here; see {table}.ca");
-    }
-    if let Error::InvalidCertificate(found) = error {
-        return format!("its certificate cannot be accepted: {found}");
-    }
-    if matches!(error, Error::InvalidMessage(InvalidMessage::InvalidContentType)) {
-        return "it answers without TLS; is that its port for TLS?".to_owned();
+    if let Some(text) = of_server(&format!("{table}.ca"), error) {
+        return text;
     }
     match if let Error::AlertReceived(alert) = error { Complaint::of(alert) } else { None } {
         Some(Complaint::Missing) => {
@@ -88,8 +89,31 @@ fn text(table: &str, error: &Error) -> String {
                 "it refuses our certificate; does it trust who issued {table}.certificate, and is that valid?"
             )
         }
-        None => format!("it could not be agreed on ({error})"),
+        None => disagreement(error),
     }
+}
+
+fn disagreement(error: &Error) -> String {
+    format!("it could not be agreed on ({error})")
+}
+
+/// What is wrong with the server. `ca`: the key of the configuration that says whom we trust.
+fn of_server(ca: &str, error: &Error) -> Option<String> {
+    // Of two authorities with one name the signature tells which it was.
+    let is_unknown = matches!(
+        error,
+        Error::InvalidCertificate(CertificateError::UnknownIssuer | CertificateError::BadSignature)
+    );
+    if is_unknown {
+        return Some(format!("its certificate is of no authority that is trusted here; see {ca}"));
+    }
+    if let Error::InvalidCertificate(found) = error {
+        return Some(format!("its certificate cannot be accepted: {found}"));
+    }
+    if matches!(error, Error::InvalidMessage(InvalidMessage::InvalidContentType)) {
+        return Some("it answers without TLS; is that its port for TLS?".to_owned());
+    }
+    None
 }
 
 /// What a server does not like about our certificate.

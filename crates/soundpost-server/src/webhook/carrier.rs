@@ -3,7 +3,8 @@
 use std::fmt;
 
 use soundpost_protocol::webhook::queue::{Attempt, Outcome};
-use tracing::debug;
+
+use super::http::HttpCarrier;
 
 /// Why an attempt had no answer: a line for the log that says what to look at. It holds no secret, no query, no header
 /// and nothing of a body.
@@ -27,6 +28,8 @@ impl fmt::Display for Problem {
 /// way end with the one they began with.
 #[derive(Debug)]
 pub enum Carrier {
+    /// By requests to a URL.
+    Http(Box<HttpCarrier>),
     /// There is none, because of this.
     Unable(Problem),
     /// Whatever a test wants.
@@ -43,10 +46,8 @@ impl Carrier {
     /// Errors: there was no answer, which counts as [`Outcome::Unanswered`].
     pub async fn send(&self, attempt: &Attempt) -> Result<Outcome, Problem> {
         match self {
-            Self::Unable(problem) => {
-                debug!(request = attempt.request.0, "webhook: not sent");
-                Err(problem.clone())
-            }
+            Self::Http(http) => http.post(attempt, 0).await.map(|answer| Outcome::Status(answer.status)),
+            Self::Unable(problem) => Err(problem.clone()),
             #[cfg(test)]
             Self::Scripted(script) => script.send(attempt).await,
         }

@@ -6,6 +6,7 @@
 
 pub mod carrier;
 pub mod engine;
+pub mod http;
 mod inbox;
 pub mod laravel;
 pub mod metrics;

@@ -5,7 +5,7 @@
 
 use std::time::{Duration, Instant};
 
-/// How long one attempt may take, from the connection to the end of the answer.
+/// How long one attempt may take, from the connection to the status of the answer.
 pub const ATTEMPT_TIMEOUT: Duration = Duration::from_secs(10);
 /// How long after the first attempt there may be others.
 pub const RETRY_FOR: Duration = Duration::from_secs(300);
@@ -18,8 +18,7 @@ const LONGEST_PAUSE: Duration = Duration::from_secs(60);
 pub enum Outcome {
     /// The status of the answer.
     Status(u16),
-    /// There was no whole answer: no connection, no TLS, no end in time, more of it than is read. Whether the receiver has
-    /// taken the events is not known.
+    /// There was no answer: no connection, no TLS, no status in time. Whether the receiver has taken the events is not known.
     Unanswered,
 }
 

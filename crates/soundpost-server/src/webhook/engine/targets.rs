@@ -2,6 +2,7 @@
 
 use std::{
     collections::{HashMap, HashSet},
+    path::PathBuf,
     sync::Arc,
     time::Instant,
 };
@@ -12,7 +13,7 @@ use soundpost_protocol::{
     webhook::{
         Carrier as How, Webhook,
         event::{Encoded, EventKind},
-        queue::QueueLimits,
+        queue::{ATTEMPT_TIMEOUT, QueueLimits},
     },
 };
 use tokio::task::JoinSet;
@@ -20,10 +21,11 @@ use tracing::warn;
 
 use super::{Source, TargetKey};
 use crate::{
-    apps::{AppIndex, Apps, RunningApp},
+    apps::{AppIndex, AppTable, Apps, RunningApp},
     webhook::{
         Meters,
         carrier::{Carrier, Problem},
+        http::{HttpCarrier, Trust},
         target::{Beginning, Incoming, TargetHandle, TargetName},
     },
 };
@@ -34,6 +36,8 @@ pub struct Targets {
     apps: Arc<Apps>,
     meters: Arc<Meters>,
     by_app: HashMap<AppIndex, Vec<Entry>>,
+    /// Whom receivers with `https` are believed by, since the last reload.
+    trust: Arc<Trust>,
     tasks: JoinSet<()>,
 }
 
@@ -51,7 +55,7 @@ struct Entry {
 impl Targets {
     /// None yet.
     pub(super) fn new(apps: Arc<Apps>, meters: Arc<Meters>) -> Self {
-        Self { apps, meters, by_app: HashMap::new(), tasks: JoinSet::new() }
+        Self { apps, meters, by_app: HashMap::new(), trust: Arc::default(), tasks: JoinSet::new() }
     }
 
     /// Makes them those that the apps have now: new webhooks get a target, those that are gone lose theirs and what
@@ -59,6 +63,7 @@ impl Targets {
     pub(super) fn follow(&mut self, source: &mut Source) {
         while self.tasks.try_join_next().is_some() {}
         let table = self.apps.table();
+        self.trust = Arc::new(self.trust.renewed(&files(&table)));
         let mut before = std::mem::take(&mut self.by_app);
         for app in table.all().iter().filter(|app| !app.app.webhooks.is_empty()) {
             let mut known = before.remove(&app.index).unwrap_or_default();
@@ -66,7 +71,7 @@ impl Targets {
             for webhook in &app.app.webhooks {
                 let at = known.iter().position(|entry| entry.key.webhook == webhook.id);
                 entries.push(match at.map(|at| known.swap_remove(at)) {
-                    Some(entry) => entry.under(&app.app, webhook),
+                    Some(entry) => entry.under(&app.app, webhook, &self.trust),
                     None => self.begin(app, webhook, source),
                 });
             }
@@ -82,7 +87,7 @@ impl Targets {
         let key = TargetKey { app: app.index, app_id: app.app.id.clone(), webhook: webhook.id };
         let beginning = Beginning {
             name: name(&app.app, webhook),
-            carrier: carrier(&app.app, webhook),
+            carrier: carrier(&app.app, webhook, &self.trust),
             batching: webhook.target.batching,
             limits: QueueLimits::default(),
             metrics: self.meters.of(app.index),
@@ -136,10 +141,10 @@ impl Targets {
 }
 
 impl Entry {
-    /// The same target under settings that may be others.
-    fn under(mut self, app: &Arc<App>, webhook: &Arc<Webhook>) -> Self {
-        if !Arc::ptr_eq(&self.app, app) {
-            self.target.set(carrier(app, webhook), webhook.target.batching);
+    /// The same target under settings that may be others. What is in the files that they name may have changed anyhow.
+    fn under(mut self, app: &Arc<App>, webhook: &Arc<Webhook>, trust: &Arc<Trust>) -> Self {
+        if !Arc::ptr_eq(&self.app, app) || is_https(webhook) {
+            self.target.set(carrier(app, webhook, trust), webhook.target.batching);
             self.app = Arc::clone(app);
             self.webhook = Arc::clone(webhook);
         }
@@ -157,6 +162,24 @@ impl Entry {
     }
 }
 
+/// The files of authorities that webhooks name.
+fn files(table: &AppTable) -> HashSet<PathBuf> {
+    let webhooks = table.all().iter().flat_map(|app| &app.app.webhooks);
+    webhooks
+        .filter_map(|webhook| match &webhook.carrier {
+            How::Http(http) => http.ca.clone(),
+            How::LaravelQueue(_) => None,
+        })
+        .collect()
+}
+
+fn is_https(webhook: &Webhook) -> bool {
+    match &webhook.carrier {
+        How::Http(http) => http.url.is_https(),
+        How::LaravelQueue(_) => false,
+    }
+}
+
 fn name(app: &App, webhook: &Webhook) -> TargetName {
     let host = match &webhook.carrier {
         How::Http(http) => http.url.host_header(),
@@ -165,9 +188,10 @@ fn name(app: &App, webhook: &Webhook) -> TargetName {
     TargetName { app: app.id.to_string(), webhook: webhook.id.to_string(), host }
 }
 
-fn carrier(_app: &Arc<App>, webhook: &Webhook) -> Carrier {
+fn carrier(app: &Arc<App>, webhook: &Webhook, trust: &Arc<Trust>) -> Carrier {
     match &webhook.carrier {
-        How::Http(_) => Carrier::Unable(Problem::new("requests are not sent yet")),
+        How::Http(http) => HttpCarrier::new(app, http, Arc::clone(trust), ATTEMPT_TIMEOUT)
+            .map_or_else(Carrier::Unable, |http| Carrier::Http(Box::new(http))),
         How::LaravelQueue(_) => Carrier::Unable(Problem::new("jobs are not pushed yet")),
     }
 }
