@@ -213,6 +213,7 @@ impl Server {
             Arc::clone(&node.delivery.webhooks),
             Arc::clone(&node.webhooks),
             source,
+            self.settings.redis.clone(),
         )
     }
 }

@@ -4,7 +4,7 @@ use std::fmt;
 
 use soundpost_protocol::webhook::queue::{Attempt, Outcome};
 
-use super::http::HttpCarrier;
+use super::{http::HttpCarrier, laravel::LaravelCarrier};
 
 /// Why an attempt had no answer: a line for the log that says what to look at. It holds no secret, no query, no header
 /// and nothing of a body.
@@ -30,6 +30,8 @@ impl fmt::Display for Problem {
 pub enum Carrier {
     /// By requests to a URL.
     Http(Box<HttpCarrier>),
+    /// By jobs for Laravel's workers.
+    Laravel(Box<LaravelCarrier>),
     /// There is none, because of this.
     Unable(Problem),
     /// Whatever a test wants.
@@ -47,6 +49,9 @@ impl Carrier {
     pub async fn send(&self, attempt: &Attempt) -> Result<Outcome, Problem> {
         match self {
             Self::Http(http) => http.post(attempt, 0).await.map(|answer| Outcome::Status(answer.status)),
+            Self::Laravel(laravel) => {
+                laravel.send(attempt).await.map_err(|error| Problem::new(error.to_string()))
+            }
             Self::Unable(problem) => Err(problem.clone()),
             #[cfg(test)]
             Self::Scripted(script) => script.send(attempt).await,

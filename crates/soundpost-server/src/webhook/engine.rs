@@ -26,7 +26,7 @@ pub use self::{
     targets::Targets,
 };
 use super::{Inbox, Meters};
-use crate::{apps::Apps, seldom::Seldom};
+use crate::{apps::Apps, config::RedisSettings, seldom::Seldom};
 
 /// A node that ends waits at most so long for what its webhooks are still to be sent, after its clients are gone.
 pub const FAREWELL: Duration = Duration::from_secs(5);
@@ -49,11 +49,17 @@ enum Phase {
 }
 
 impl Engine {
-    /// Starts it, on the runtime this is called on.
-    pub fn start(apps: Arc<Apps>, inbox: Arc<Inbox>, meters: Arc<Meters>, source: Source) -> Self {
+    /// Starts it, on the runtime this is called on. `nodes`: the Redis that the nodes meet at, if they do.
+    pub fn start(
+        apps: Arc<Apps>,
+        inbox: Arc<Inbox>,
+        meters: Arc<Meters>,
+        source: Source,
+        nodes: Option<RedisSettings>,
+    ) -> Self {
         let (phase, phases) = watch::channel(Phase::Running);
         let replaced = apps.replacements();
-        let targets = Targets::new(apps, meters);
+        let targets = Targets::new(apps, meters, nodes);
         let run = Run {
             inbox,
             targets,

@@ -13,6 +13,10 @@ mod pushing;
 #[path = "../support/redis/mod.rs"]
 mod redis;
 mod refusals;
+#[path = "../sockets/support/mod.rs"]
+#[allow(dead_code, unused_imports, reason = "shared with the tests of a single node")]
+mod support;
+mod whole;
 mod worker;
 
 use std::sync::Arc;

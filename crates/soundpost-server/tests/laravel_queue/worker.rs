@@ -25,14 +25,14 @@ use super::{
 const SECONDS: u32 = 50;
 
 /// A PHP process with a worker; ended when dropped.
-struct Worker {
+pub(crate) struct Worker {
     child: Child,
     said: Lines<BufReader<ChildStdout>>,
 }
 
 impl Worker {
     /// That takes so many jobs. `settings`: what else than below.
-    fn start(server: &RedisServer, jobs: u32, settings: &Value) -> Self {
+    pub(crate) fn start(server: &RedisServer, jobs: u32, settings: &Value) -> Self {
         let folder = env!("CARGO_MANIFEST_DIR");
         let mut all = json!({
             "autoload": autoload(),
@@ -62,7 +62,7 @@ impl Worker {
     }
 
     /// What it says next; `None` when it has ended.
-    fn next(&mut self) -> Option<Value> {
+    pub(crate) fn next(&mut self) -> Option<Value> {
         let line = self.said.next()?.unwrap();
         Some(serde_json::from_str(&line).unwrap_or_else(|_| panic!("{line}")))
     }

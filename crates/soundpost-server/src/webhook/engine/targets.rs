@@ -22,10 +22,12 @@ use tracing::warn;
 use super::{Source, TargetKey};
 use crate::{
     apps::{AppIndex, AppTable, Apps, RunningApp},
+    config::RedisSettings,
     webhook::{
         Meters,
         carrier::{Carrier, Problem},
         http::{HttpCarrier, Trust},
+        laravel::LaravelCarrier,
         target::{Beginning, Incoming, TargetHandle, TargetName},
     },
 };
@@ -36,9 +38,17 @@ pub struct Targets {
     apps: Arc<Apps>,
     meters: Arc<Meters>,
     by_app: HashMap<AppIndex, Vec<Entry>>,
+    means: Means,
+    tasks: JoinSet<()>,
+}
+
+/// What carriers are made with beside what stands in their webhook.
+#[derive(Debug)]
+struct Means {
     /// Whom receivers with `https` are believed by, since the last reload.
     trust: Arc<Trust>,
-    tasks: JoinSet<()>,
+    /// The Redis that the nodes meet at, if they do.
+    nodes: Option<RedisSettings>,
 }
 
 #[derive(Debug)]
@@ -54,8 +64,9 @@ struct Entry {
 
 impl Targets {
     /// None yet.
-    pub(super) fn new(apps: Arc<Apps>, meters: Arc<Meters>) -> Self {
-        Self { apps, meters, by_app: HashMap::new(), trust: Arc::default(), tasks: JoinSet::new() }
+    pub(super) fn new(apps: Arc<Apps>, meters: Arc<Meters>, nodes: Option<RedisSettings>) -> Self {
+        let means = Means { trust: Arc::default(), nodes };
+        Self { apps, meters, by_app: HashMap::new(), means, tasks: JoinSet::new() }
     }
 
     /// Makes them those that the apps have now: new webhooks get a target, those that are gone lose theirs and what
@@ -63,7 +74,7 @@ impl Targets {
     pub(super) fn follow(&mut self, source: &mut Source) {
         while self.tasks.try_join_next().is_some() {}
         let table = self.apps.table();
-        self.trust = Arc::new(self.trust.renewed(&files(&table)));
+        self.means.trust = Arc::new(self.means.trust.renewed(&files(&table)));
         let mut before = std::mem::take(&mut self.by_app);
         for app in table.all().iter().filter(|app| !app.app.webhooks.is_empty()) {
             let mut known = before.remove(&app.index).unwrap_or_default();
@@ -71,7 +82,7 @@ impl Targets {
             for webhook in &app.app.webhooks {
                 let at = known.iter().position(|entry| entry.key.webhook == webhook.id);
                 entries.push(match at.map(|at| known.swap_remove(at)) {
-                    Some(entry) => entry.under(&app.app, webhook, &self.trust),
+                    Some(entry) => entry.under(&app.app, webhook, &self.means),
                     None => self.begin(app, webhook, source),
                 });
             }
@@ -87,7 +98,7 @@ impl Targets {
         let key = TargetKey { app: app.index, app_id: app.app.id.clone(), webhook: webhook.id };
         let beginning = Beginning {
             name: name(&app.app, webhook),
-            carrier: carrier(&app.app, webhook, &self.trust),
+            carrier: self.means.carrier(&app.app, webhook),
             batching: webhook.target.batching,
             limits: QueueLimits::default(),
             metrics: self.meters.of(app.index),
@@ -142,9 +153,9 @@ impl Targets {
 
 impl Entry {
     /// The same target under settings that may be others. What is in the files that they name may have changed anyhow.
-    fn under(mut self, app: &Arc<App>, webhook: &Arc<Webhook>, trust: &Arc<Trust>) -> Self {
+    fn under(mut self, app: &Arc<App>, webhook: &Arc<Webhook>, means: &Means) -> Self {
         if !Arc::ptr_eq(&self.app, app) || is_https(webhook) {
-            self.target.set(carrier(app, webhook, trust), webhook.target.batching);
+            self.target.set(means.carrier(app, webhook), webhook.target.batching);
             self.app = Arc::clone(app);
             self.webhook = Arc::clone(webhook);
         }
@@ -158,6 +169,21 @@ impl Entry {
         if events > 0 {
             let TargetName { app, webhook, host } = name(&self.app, &self.webhook);
             warn!(%app, %webhook, %host, events, "webhook removed; what was still to be sent to it is given up");
+        }
+    }
+}
+
+impl Means {
+    fn carrier(&self, app: &Arc<App>, webhook: &Webhook) -> Carrier {
+        match &webhook.carrier {
+            How::Http(http) => HttpCarrier::new(app, http, Arc::clone(&self.trust), ATTEMPT_TIMEOUT)
+                .map_or_else(Carrier::Unable, |http| Carrier::Http(Box::new(http))),
+            How::LaravelQueue(queue) => {
+                match LaravelCarrier::new(app.id.clone(), webhook.id, queue, self.nodes.as_ref()) {
+                    Ok(laravel) => Carrier::Laravel(Box::new(laravel)),
+                    Err(none) => Carrier::Unable(Problem::new(none.to_string())),
+                }
+            }
         }
     }
 }
@@ -186,12 +212,4 @@ fn name(app: &App, webhook: &Webhook) -> TargetName {
         How::LaravelQueue(queue) => format!("Laravel's queue {}", queue.queue),
     };
     TargetName { app: app.id.to_string(), webhook: webhook.id.to_string(), host }
-}
-
-fn carrier(app: &Arc<App>, webhook: &Webhook, trust: &Arc<Trust>) -> Carrier {
-    match &webhook.carrier {
-        How::Http(http) => HttpCarrier::new(app, http, Arc::clone(trust), ATTEMPT_TIMEOUT)
-            .map_or_else(Carrier::Unable, |http| Carrier::Http(Box::new(http))),
-        How::LaravelQueue(_) => Carrier::Unable(Problem::new("jobs are not pushed yet")),
-    }
 }
