@@ -187,6 +187,7 @@ pub(super) fn layer(sources: Sources) -> Result<Layered, ConfigError> {
     redis::layers::settle(&mut plain);
     let (settings, origins) = merge(plain, "")?;
     let apps = apps.into_iter().map(|AppLayers { tables, mut layers, .. }| {
+        whole_lists(&tables, &mut layers);
         for (begin, defaults) in app_defaults.iter().rev() {
             if tables.iter().any(|table| table.starts_with(begin)) {
                 layers.insert(0, defaults.clone());
@@ -230,6 +231,17 @@ fn latest_rate(layers: &mut [Flat]) {
     let last = layers.iter().rposition(|layer| RATES.iter().any(|key| layer.contains_key(*key)));
     for layer in layers.iter_mut().take(last.unwrap_or(0)) {
         layer.retain(|key, _| !RATES.contains(&key.as_str()));
+    }
+}
+
+/// The webhooks of another server's app are one list in one variable: they take the place of those of lower sources,
+/// while ours are laid over one another by their numbers.
+fn whole_lists(tables: &[String], layers: &mut [Flat]) {
+    let is_webhook = |key: &String| key.starts_with("webhooks.");
+    let has_list = |(table, layer): &(&String, &Flat)| is_foreign(table) && layer.keys().any(is_webhook);
+    let last = tables.iter().zip(layers.iter()).collect::<Vec<_>>().iter().rposition(has_list);
+    for layer in layers.iter_mut().take(last.unwrap_or(0)) {
+        layer.retain(|key, _| !is_webhook(key));
     }
 }
 

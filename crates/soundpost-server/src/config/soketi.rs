@@ -1,6 +1,7 @@
 //! What soketi's `SOKETI_*` variables say, in our keys. Source: soketi's `cli.ts`, `server.ts`, `app.ts`.
 
 mod redis;
+pub(super) mod webhooks;
 
 use config::ValueKind;
 use serde_json::Value as Json;
@@ -55,7 +56,6 @@ const PUBLISHES: &str = "DEFAULT_APP_MAX_BACKEND_EVENTS_PER_SEC";
 const READS: &str = "DEFAULT_APP_MAX_READ_REQ_PER_SEC";
 const AUTHENTICATION: &str = "DEFAULT_APP_USER_AUTHENTICATION";
 const AUTHENTICATION_TIMEOUT: &str = "USER_AUTHENTICATION_TIMEOUT";
-const WEBHOOKS: &str = "DEFAULT_APP_WEBHOOKS";
 const DEBUG: &str = "DEBUG";
 const GRACE: &str = "SHUTDOWN_GRACE_PERIOD";
 const METRICS: &str = "METRICS_ENABLED";
@@ -214,13 +214,7 @@ impl Reader<'_> {
                 return Err(ConfigError::Lacking { place: self.place(name), feature });
             }
         }
-        match self.json(WEBHOOKS) {
-            // soketi takes what is no list for an empty one.
-            Some(Json::Array(list)) if !list.is_empty() => {
-                Err(ConfigError::Lacking { place: self.place(WEBHOOKS), feature: "webhooks" })
-            }
-            Some(_) | None => Ok(()),
-        }
+        Ok(())
     }
 
     fn server(&mut self) -> Result<(), ConfigError> {
@@ -284,6 +278,7 @@ impl Reader<'_> {
             self.put_app("connections_max", CONNECTIONS, number.max(0));
         }
         self.rates()?;
+        self.webhooks()?;
         let timeout = self.seconds(AUTHENTICATION_TIMEOUT)?.unwrap_or(30);
         if let Some(on) = self.switch(AUTHENTICATION)? {
             self.put_app("authorized_timeout_seconds", AUTHENTICATION, if on { timeout } else { 0 });
@@ -328,7 +323,8 @@ impl Reader<'_> {
             if is_injected(name, &value) {
                 continue;
             }
-            let is_of_app = short.starts_with("DEFAULT_APP_") || short == AUTHENTICATION_TIMEOUT;
+            let is_of_app = ["DEFAULT_APP_", "WEBHOOKS_"].iter().any(|begin| short.starts_with(begin))
+                || short == AUTHENTICATION_TIMEOUT;
             let is_of_limits = LIMITS.iter().chain(KILOBYTES).any(|(known, _)| *known == short);
             let why = if (is_of_app || is_of_limits) && !is_named {
                 "without SOKETI_DEFAULT_APP_ID, _KEY or _SECRET".to_owned()
@@ -338,6 +334,8 @@ impl Reader<'_> {
                 "apps.requests_per_second limits all requests together".to_owned()
             } else if redis::variables().any(|known| known == short) && !self.has_redis() {
                 "without SOKETI_ADAPTER_DRIVER=redis".to_owned()
+            } else if let Some(why) = self.idle_webhooks(short).filter(|_| is_named) {
+                why.to_owned()
             } else if variables().any(|known| known == short) {
                 continue;
             } else if let Some((_, why)) = IGNORED.iter().find(|(begin, _)| short.starts_with(begin)) {
@@ -366,7 +364,6 @@ pub(super) fn variables() -> impl Iterator<Item = &'static str> {
         READS,
         AUTHENTICATION,
         AUTHENTICATION_TIMEOUT,
-        WEBHOOKS,
         DEBUG,
         GRACE,
         METRICS,
@@ -377,5 +374,6 @@ pub(super) fn variables() -> impl Iterator<Item = &'static str> {
     let pairs = SERVER.iter().chain(LIMITS).chain(KILOBYTES).map(|(name, _)| *name);
     let names = NAMES.iter().map(|(name, ..)| *name);
     let must = MUST_BE.iter().map(|(name, ..)| *name);
-    singles.into_iter().chain(pairs).chain(names).chain(must).chain(redis::variables())
+    let others = redis::variables().chain(webhooks::variables());
+    singles.into_iter().chain(pairs).chain(names).chain(must).chain(others)
 }

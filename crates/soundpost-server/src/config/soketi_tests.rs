@@ -1,5 +1,7 @@
 //! `SOKETI_*`: each variable under our name, soketi's defaults, and what stops the start.
 
+use soundpost_protocol::webhook::{Carrier, Webhook, event::EventKind};
+
 use super::{
     NoteLevel, Settings,
     tests::{APP, REVERB, has_secret, refusal, settings, with},
@@ -165,7 +167,6 @@ fn what_would_do_harm_stops_the_start_and_the_rest_is_named() {
         ("APP_MANAGER_DRIVER", "mysql", format!("SOKETI_APP_MANAGER_DRIVER: {lacking} apps out of a database")),
         ("MODE", "worker", format!("SOKETI_MODE: {lacking} a process for webhooks alone")),
         ("SSL_CA", "ca.pem", format!("SOKETI_SSL_CA: {lacking} certificates of clients")),
-        ("DEFAULT_APP_WEBHOOKS", "[{\"url\":\"http://x\"}]", format!("SOKETI_DEFAULT_APP_WEBHOOKS: {lacking} webhooks")),
         (
             "DEFAULT_APP_MAX_CLIENT_EVENTS_PER_SEC",
             "0",
@@ -208,4 +209,92 @@ fn what_would_do_harm_stops_the_start_and_the_rest_is_named() {
     ] {
         assert_eq!(warnings(&one(&format!("SOKETI_{name}"), "5")), [expected]);
     }
+}
+
+const HOOKS: (&str, &str) = (
+    "SOKETI_DEFAULT_APP_WEBHOOKS",
+    r#"[{"url":"https://a.test/hook?t=hush","event_types":["member_added","cache_miss"],"headers":{"X-Auth":"hush"},
+        "filter":{"channel_name_starts_with":"presence-","channel_name_ends_with":""},"lambda":{}},
+        {"url":"http://b.test","event_types":["client_event"],"lambda_function":"f"}]"#,
+);
+
+#[test]
+fn soketis_webhooks_are_ours() {
+    let webhooks = |more: &[(&str, &str)]| settings(&with(NAMED, more), &[]).apps.remove(0).webhooks;
+    let all = webhooks(&[HOOKS]);
+    let Carrier::Http(http) = &all[0].carrier else { panic!("{all:?}") };
+    assert_eq!(
+        (http.url.path_and_query(), http.headers.iter().next()),
+        ("/hook?t=hush", Some(("X-Auth", "hush")))
+    );
+    let target = &all[0].target;
+    assert_eq!(target.events.iter().map(EventKind::word).collect::<Vec<_>>(), ["member_added", "cache_miss"]);
+    assert_eq!((target.filter.prefix(), target.filter.suffix()), ("presence-", ""));
+    let waits = |more: &[(&str, &str)]| -> Vec<u128> {
+        let all = webhooks(&with(&[HOOKS], more));
+        all.iter().map(|webhook| webhook.target.batching.wait().as_millis()).collect()
+    };
+    let (on, long) = (("SOKETI_WEBHOOKS_BATCHING", "true"), ("SOKETI_WEBHOOKS_BATCHING_DURATION", "70"));
+    for (more, wait) in [(&[][..], 0), (&[on], 50), (&[on, long], 70), (&[long], 0)] {
+        assert_eq!(waits(more), [wait, wait]);
+    }
+    let idle = "SOKETI_WEBHOOKS_BATCHING_DURATION is ignored: without SOKETI_WEBHOOKS_BATCHING=true";
+    assert_eq!(warnings(&settings(&with(NAMED, &[HOOKS, long]), &[])), [idle]);
+    let idle = "SOKETI_WEBHOOKS_BATCHING is ignored: without webhooks in SOKETI_DEFAULT_APP_WEBHOOKS";
+    assert_eq!(warnings(&one(on.0, on.1)), [idle]);
+}
+
+#[test]
+fn soketis_webhooks_are_one_list_and_ours_lie_over_it_by_number() {
+    let file = APP.replace("\"a\"", "\"s\"")
+        + "[[apps.webhooks]]\nurl = \"https://file.test\"\nheaders = { A = \"b\" }\n\
+               [[apps.webhooks]]\nurl = \"https://file.test/1\"\n[[apps.webhooks]]\nurl = \"https://file.test/2\"\n";
+    let of = |more: &[(&str, &str)]| {
+        let settings = settings(&with(NAMED, more), &[("soundpost.toml", &file)]);
+        let url = |webhook: &std::sync::Arc<Webhook>| match &webhook.carrier {
+            Carrier::Http(http) => http.url.host().to_owned(),
+            Carrier::LaravelQueue(_) => panic!("{webhook:?}"),
+        };
+        settings.apps[0].webhooks.iter().map(url).collect::<Vec<_>>()
+    };
+    assert_eq!(of(&[]), ["file.test"; 3]);
+    assert_eq!(of(&[HOOKS]), ["a.test", "b.test"]);
+    let ours = [("SOUNDPOST_APPS__0__ID", "s"), ("SOUNDPOST_APPS__0__WEBHOOKS__1__URL", "https://ours.test")];
+    assert_eq!(of(&with(&[HOOKS], &ours)), ["a.test", "ours.test"]);
+}
+
+#[test]
+fn webhooks_of_soketis_that_cannot_be_are_refused_by_their_number() {
+    for (webhook, expected) in [
+        (r#""hush""#, " is no JSON object"),
+        (r#"{"event_types":["cache_miss"]}"#, " has no url"),
+        (
+            r#"{"url":"http://a","event_types":"cache_miss"}"#,
+            " has no event_types, a list of the events to send",
+        ),
+        (
+            r#"{"lambda_function":"hush","event_types":[]}"#,
+            ": this version of Soundpost does not have webhooks that call AWS Lambda",
+        ),
+        (
+            r#"{"url":"hush","event_types":["cache_miss"]}"#,
+            ".url (VARIABLE): must begin with https:// or http://",
+        ),
+        (
+            r#"{"url":"http://a","event_types":["cache_miss"],"headers":{"A":["hush"]}}"#,
+            ".headers (VARIABLE): the value of \"A\" is no text; write it in quotes",
+        ),
+    ] {
+        let list = format!("[{{\"url\":\"http://b\",\"event_types\":[\"cache_miss\"]}},{webhook}]");
+        let line = refusal(&with(NAMED, &[(HOOKS.0, &list)]), &[]).replace(HOOKS.0, "VARIABLE");
+        let expected = match expected.strip_prefix('.') {
+            Some(_) => format!("webhooks.1{expected}"),
+            None => format!("webhooks.1 (VARIABLE){expected}"),
+        };
+        assert_eq!(line, expected);
+    }
+    let long = [HOOKS, ("SOKETI_WEBHOOKS_BATCHING", "1"), ("SOKETI_WEBHOOKS_BATCHING_DURATION", "20000")];
+    let expected = "webhooks.0.batch_milliseconds (SOKETI_WEBHOOKS_BATCHING_DURATION) is 20000; expected a whole number \
+                    from 0 to 10000";
+    assert_eq!(refusal(&with(NAMED, &long), &[]), expected);
 }
