@@ -27,8 +27,10 @@ pub(super) struct Lines {
     pub(super) entries: Vec<Entry>,
     /// What has no counterpart, or needs a word.
     pub(super) remarks: Vec<String>,
-    /// Lines of sub-tables of a feature that this version lacks.
-    pub(super) later: Vec<String>,
+    /// Of an app: its webhooks, each a table of its own.
+    pub(super) webhooks: Vec<Lines>,
+    /// Why the whole table is a comment, if it is one already here.
+    pub(super) left_out: Option<String>,
 }
 
 /// One key.

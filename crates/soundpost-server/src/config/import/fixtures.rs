@@ -31,7 +31,12 @@ pub(super) const SOKETI: &str = r#"{
                     "filter": { "channel_name_starts_with": "beta-" },
                     "headers": { "X-Auth": "hush" }
                 },
-                { "lambda_function": "f", "event_types": ["client_event"] }
+                { "lambda_function": "f", "event_types": ["client_event"] },
+                {
+                    "url": "https://app.test/all?t=hush",
+                    "event_types": ["cache_miss", "warp"],
+                    "headers": { "X-Auth": "hush", "Content-Type": "text/hush", "X.Y": 7 }
+                }
             ]
         },
         { "id": "blog", "key": "blog-key", "secret": "hush-blog-7c90a3e5", "enabled": false, "maxConnections": -1 }
@@ -43,6 +48,7 @@ pub(super) const SOKETI: &str = r#"{
     "metrics": { "enabled": true, "port": 9602, "prometheus": { "prefix": "shop_" } },
     "ssl": { "certPath": "/certs/a.crt", "keyPath": "/certs/a.key", "passphrase": "hush" },
     "queue": { "driver": "sqs", "sqs": { "clientOptions": { "secretAccessKey": "hush" } } },
+    "webhooks": { "batching": { "enabled": true, "duration": 70 } },
     "spaceship": { "warp": 9 }
 }"#;
 
@@ -84,6 +90,22 @@ allowed_origins = ["https://app.test:8443", "*.shop.test", "http://[::1]:3000"]
 [[app_manager.array.apps.policy.channels.channel_namespaces]]
 name = "ticker"
 
+[[app_manager.array.apps.policy.webhooks]]
+url = "https://app.test/hook"
+event_types = ["member_added", "message_version_created"]
+filter = { channel_suffix = "-x" }
+retry = { enabled = false }
+
+[[app_manager.array.apps.policy.webhooks]]
+url = "https://app.test/some?t=hush"
+event_types = ["member_added"]
+filter = { channel_pattern = "^a" }
+headers = { Authorization = "Bearer hush" }
+
+[[app_manager.array.apps.policy.webhooks]]
+url = "https://app.test/ai"
+event_types = ["ai_run_ended"]
+
 [[app_manager.array.apps]]
 id = "old"
 key = "old-key"
@@ -117,6 +139,9 @@ permission_mode = "660"
 [database.mysql]
 password = "hush"
 
+[webhooks.batching]
+size = 500
+
 [delta_compression]
 enabled = true
 "#;
@@ -128,7 +153,8 @@ pub(super) const REVERB: &str = "APP_KEY=base64:hush\nDB_PASSWORD=hush\nREVERB_A
 
 pub(super) const SOKETI_ENV: &str = "SOKETI_DEFAULT_APP_ID=1e3\nSOKETI_DEFAULT_APP_KEY=env-key\n\
     SOKETI_DEFAULT_APP_SECRET=hush-env-7c90a3e5\nSOKETI_DEFAULT_APP_MAX_CONNS=9\nSOKETI_HOST=::\nSOKETI_DEBUG=1\n\
-    SOKETI_DEFAULT_APP_WEBHOOKS='[{\"url\":\"https://app.test\",\"event_types\":[\"member_added\"]}]'\n\
+    SOKETI_DEFAULT_APP_WEBHOOKS='[{\"url\":\"https://app.test\",\"event_types\":[\"member_added\"],\"headers\":{\"X-Auth\":\"hush\"}}]'\n\
+    SOKETI_WEBHOOKS_BATCHING=true\n\
     SOKETI_DB_MYSQL_PASSWORD=hush\nSOKETI_QUEUE_DRIVER=redis\nSOKETI_NOVELTY=1\nDB_PASSWORD=hush\n";
 
 pub(super) const PUSHER: &str = "PUSHER_APP_ID=9\nPUSHER_APP_KEY=pusher-key\nPUSHER_APP_SECRET=hush-pus-7c90a3e5\n\

@@ -12,6 +12,7 @@ mod shared;
 mod sockudo;
 mod soketi;
 mod tree;
+mod webhooks;
 
 #[cfg(test)]
 mod fixtures;
@@ -19,6 +20,8 @@ mod fixtures;
 mod promise_tests;
 #[cfg(test)]
 mod tests;
+#[cfg(test)]
+mod webhook_tests;
 
 use std::{collections::BTreeMap, path::Path};
 

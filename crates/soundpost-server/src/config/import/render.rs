@@ -2,6 +2,8 @@
 
 use std::{collections::BTreeMap, path::Path};
 
+use serde_json::Value;
+
 use super::{
     super::{ConfigError, Settings, effective, error::one_line, keys, layers, layers::Sources, report},
     Imported,
@@ -15,12 +17,14 @@ const NEEDED: [&str; 3] = ["id", "key", "secret"];
 /// Lines that are turned into comments one by one; a file with more is not one of another server's.
 const REFUSALS_MAX: usize = 100;
 
-/// What the server does not take, with the reason: keys of the node, apps by index, keys of apps.
+/// What the server does not take, with the reason: keys of the node, apps by index, keys of apps, webhooks by the
+/// indices of their app and of themselves.
 #[derive(Debug, Default)]
 struct Refused {
     node: BTreeMap<String, String>,
     apps: BTreeMap<usize, String>,
     lines: BTreeMap<(usize, String), String>,
+    webhooks: BTreeMap<(usize, usize), String>,
 }
 
 /// The text, without what the server would refuse.
@@ -34,6 +38,11 @@ pub(super) fn render(draft: &Draft, name: &str) -> Imported {
         if !lacks.is_empty() {
             let reason = format!("fill in {}, then take away the # of its lines", lacks.join(", "));
             refused.apps.insert(index, reason);
+        }
+        for (at, webhook) in app.webhooks.iter().enumerate() {
+            if let Some(reason) = &webhook.left_out {
+                refused.webhooks.insert((index, at), reason.clone());
+            }
         }
     }
     let imported = |refused: &Refused, text, problem| {
@@ -78,12 +87,25 @@ impl Refused {
         // The error counts the apps that are left.
         let mut left = (0..draft.apps.len()).filter(|index| !self.apps.contains_key(index));
         let Some(index) = index.parse().ok().and_then(|index| left.nth(index)) else { return false };
+        if let Some(webhook) = field.strip_prefix("webhooks.") {
+            return self.add_webhook(draft, index, webhook, reason);
+        }
         let field = field.split(['.', ' ']).next().unwrap_or(field);
         if NEEDED.contains(&field) {
             return self.apps.insert(index, reason).is_none();
         }
         let is_written = draft.apps.get(index).is_some_and(|app| app.has(field));
         is_written && self.lines.insert((index, field.to_owned()), reason).is_none()
+    }
+
+    /// Leaves a webhook out as a whole: without the line that is refused it would be another. `key`: `0.url`, the number
+    /// counting those that are left.
+    fn add_webhook(&mut self, draft: &Draft, app: usize, key: &str, reason: String) -> bool {
+        let number = key.split('.').next().and_then(|number| number.parse().ok());
+        let count = draft.apps.get(app).map_or(0, |app| app.webhooks.len());
+        let mut left = (0..count).filter(|at| !self.webhooks.contains_key(&(app, *at)));
+        let at = number.and_then(|number| left.nth(number));
+        at.is_some_and(|at| self.webhooks.insert((app, at), reason).is_none())
     }
 }
 
@@ -135,8 +157,17 @@ fn app_lines(index: usize, app: &Lines, refused: &Refused, known: &[String]) -> 
         let of_line = refused.lines.get(&(index, entry.key.clone())).map(String::as_str);
         lines.push(line(&entry.key, entry, of_line.or(reason.map(|_| ""))));
     }
-    lines.extend(app.later.iter().map(|line| format!("# {}", one_line(line))));
     lines.extend(remarks(app));
+    for (at, webhook) in app.webhooks.iter().enumerate() {
+        let of_webhook = refused.webhooks.get(&(index, at)).map(String::as_str);
+        if let Some(reason) = of_webhook {
+            lines.push(format!("# This webhook is not told: {}", one_line(reason)));
+        }
+        let is_comment = of_webhook.is_some() || reason.is_some();
+        lines.push(format!("{}[[apps.webhooks]]", if is_comment { "# " } else { "" }));
+        let entries = sorted(webhook.entries.iter(), known, "apps.webhooks.");
+        lines.extend(entries.into_iter().map(|entry| line(&entry.key, entry, is_comment.then_some(""))));
+    }
     lines
 }
 
@@ -160,7 +191,7 @@ fn line(key: &str, entry: &Entry, refused: Option<&str>) -> String {
             note.push_str(", not copied into a comment");
             "\"\"".to_owned()
         }
-        (Some(value), Some(_)) => report::toml(&effective::masked(value.clone())),
+        (Some(value), Some(_)) => report::toml(&effective::masked(without_tokens(key, value))),
         (None, _) => "\"\"".to_owned(),
     };
     if let Some(reason) = refused.filter(|reason| !reason.is_empty()) {
@@ -169,6 +200,17 @@ fn line(key: &str, entry: &Entry, refused: Option<&str>) -> String {
     let mark = if refused.is_some() || entry.value.is_none() { "# " } else { "" };
     let assignment = format!("{mark}{key} = {value}");
     format!("{assignment:<COMMENT_COLUMN$} # {note}")
+}
+
+/// Headers and what stands behind the `?` of a webhook's URL are tokens more often than not.
+fn without_tokens(key: &str, value: &Value) -> Value {
+    match value {
+        Value::Object(object) => object.keys().map(|name| (name.clone(), Value::from(""))).collect(),
+        Value::String(text) if key == "url" && text.contains('?') => {
+            format!("{}?", text.split('?').next().unwrap_or_default()).into()
+        }
+        Value::String(_) | Value::Null | Value::Bool(_) | Value::Number(_) | Value::Array(_) => value.clone(),
+    }
 }
 
 fn remarks(lines: &Lines) -> Vec<String> {

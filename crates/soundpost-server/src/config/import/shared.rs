@@ -101,48 +101,6 @@ pub(super) fn requests(app: &mut Lines, events: Option<Found>, reads: Option<Fou
     }
 }
 
-/// The webhooks below a path as tables of a later version.
-pub(super) fn webhooks(tree: &mut Tree, app: &mut Lines, path: &str) {
-    for index in tree.indices(path) {
-        let mut found: Vec<(String, Found)> = tree.take_below(&format!("{path}.{index}"));
-        let mut take = |keys: &[&str]| {
-            let at = found.iter().position(|(key, _)| keys.contains(&key.as_str()))?;
-            Some(found.remove(at).1)
-        };
-        let Some(url) = take(&["url"]).and_then(|found| convert::text(&found.value)) else {
-            app.remark(format!("{path}.{index}: a webhook without a URL (Lambda) has no counterpart"));
-            continue;
-        };
-        let events =
-            take(&["event_types", "events"]).map(|found| convert::texts(&found.value)).unwrap_or_default();
-        let mut text =
-            |keys: &[&str]| take(keys).and_then(|found| convert::text(&found.value)).unwrap_or_default();
-        let prefix = text(&["filter.channel_name_starts_with", "filter.channel_prefix"]);
-        let suffix = text(&["filter.channel_name_ends_with", "filter.channel_suffix"]);
-        let toml = |value: Value| super::super::report::toml(&super::super::effective::masked(value));
-        app.later.push("this version of Soundpost does not have webhooks; a later one takes:".to_owned());
-        app.later.push("[[apps.webhooks]]".to_owned());
-        app.later.push(format!("url = {}", toml(url.into())));
-        app.later.push(format!("events = {}", toml(events.into())));
-        if !(prefix.is_empty() && suffix.is_empty()) {
-            let (prefix, suffix) = (toml(prefix.into()), toml(suffix.into()));
-            app.later.push(format!("filter = {{ prefix = {prefix}, suffix = {suffix} }}"));
-        }
-        let headers = found.iter().filter(|(key, _)| key.starts_with("headers."));
-        let headers: Vec<_> =
-            headers.filter_map(|(_, found)| Some(found.from.rsplit_once('.')?.1.to_owned())).collect();
-        if !headers.is_empty() {
-            // Headers hold tokens more often than not.
-            let names: Vec<_> =
-                headers.iter().map(|name| format!("{} = \"\"", toml(name.as_str().into()))).collect();
-            app.later.push(format!(
-                "headers = {{ {} }} # values were not copied into a comment",
-                names.join(", ")
-            ));
-        }
-    }
-}
-
 /// Remarks on what nobody asked for below `prefix`: one for each of the `words`' texts, and the others by name.
 pub(super) fn leftovers(tree: &mut Tree, prefix: &str, words: Words) -> Vec<String> {
     let mut groups: Vec<(&str, Vec<String>)> = Vec::new();

@@ -9,6 +9,7 @@ use super::{
     redis,
     shared::{self, APPS, Words},
     tree::{Found, Tree},
+    webhooks::{self, Batching},
 };
 
 const SOURCE: &str = "Sockudo";
@@ -60,7 +61,7 @@ const NODE_WORDS: Words = &[
     ("unix_socket", "it is off"),
     ("user_authentication_timeout", "no app asks for it; authorized_timeout_seconds of an app"),
     ("versioned_messages", "part of Sockudo's protocol V2"),
-    ("webhooks", "this version has no webhooks"),
+    ("webhooks", "an event is tried again for 5 minutes, with 10 s for each attempt"),
     ("websocket", "a slow client has server.queue_bytes_max; messages are not compressed"),
 ];
 
@@ -141,7 +142,7 @@ pub(super) fn draft(document: &Value) -> Draft {
 }
 
 /// The `NAME` of a `${NAME}` that was not replaced.
-fn variable(text: &str) -> Option<&str> {
+pub(super) fn variable(text: &str) -> Option<&str> {
     text.split_once("${").and_then(|(_, rest)| rest.split_once('}')).map(|(name, _)| name)
 }
 
@@ -203,8 +204,9 @@ fn app(tree: &mut Tree, index: usize) -> Lines {
     if let Some(found) = origins.filter(|found| !convert::texts(&found.value).is_empty()) {
         allowed_origins(&mut app, &found);
     }
+    let batching = Batching::of(tree, true, SOURCE);
     for webhooks in [format!("{path}.policy.webhooks"), format!("{path}.webhooks")] {
-        shared::webhooks(tree, &mut app, &webhooks);
+        webhooks::webhooks(tree, &mut app, &webhooks, &batching);
     }
     app.remarks.append(&mut shared::leftovers(tree, &format!("{path}."), APP_WORDS));
     app

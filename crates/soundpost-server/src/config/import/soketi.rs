@@ -11,6 +11,7 @@ use super::{
     json, redis,
     shared::{self, APPS, Words},
     tree::{Found, Tree},
+    webhooks::{self, Batching},
 };
 
 const SOURCE: &str = "soketi";
@@ -47,6 +48,8 @@ const VARIABLES: &[(&str, &str)] = &[
     ("EVENT_MAX_SIZE_IN_KB", "event_limits.max_payload_in_kb"),
     ("PRESENCE_MAX_MEMBER_SIZE", "presence.max_member_size_in_kb"),
     ("PRESENCE_MAX_MEMBERS", "presence.max_members_per_channel"),
+    ("WEBHOOKS_BATCHING", "webhooks.batching.enabled"),
+    ("WEBHOOKS_BATCHING_DURATION", "webhooks.batching.duration"),
     ("METRICS_ENABLED", "metrics.enabled"),
     ("METRICS_HOST", "metrics.host"),
     ("METRICS_SERVER_PORT", "metrics.port"),
@@ -103,7 +106,7 @@ const NODE_WORDS: Words = &[
     ("queue", "no queue is used"),
     ("rate_limiter", "limits are counted in memory"),
     ("user_authentication_timeout", "no app asks for it; authorized_timeout_seconds of an app"),
-    ("webhooks", "this version has no webhooks"),
+    ("webhooks", "an event is tried again for 5 minutes, with 10 s for each attempt"),
 ];
 
 const APP_WORDS: Words = &[
@@ -249,7 +252,8 @@ fn app(tree: &mut Tree, index: usize) -> Lines {
         let timeout = tree.take("user_authentication_timeout");
         app.take_or("authorized_timeout_seconds", timeout, Form::Milliseconds, 30, SOURCE);
     }
-    shared::webhooks(tree, &mut app, &format!("{path}.webhooks"));
+    let batching = Batching::of(tree, false, SOURCE);
+    webhooks::webhooks(tree, &mut app, &format!("{path}.webhooks"), &batching);
     app.remarks.append(&mut shared::leftovers(tree, &format!("{path}."), APP_WORDS));
     // What the server itself gives an app of SOKETI_*.
     for (key, value) in server_soketi::defaults() {
