@@ -17,7 +17,7 @@ mod reading;
 mod wanting;
 
 use std::{
-    collections::VecDeque,
+    collections::{HashSet, VecDeque},
     sync::atomic::{AtomicU64, Ordering::Relaxed},
     time::{Duration, Instant},
 };
@@ -77,8 +77,8 @@ pub enum Effect {
         entries: Vec<Entry>,
         /// How many.
         count: u32,
-        /// The channel was held before Redis was away: that it is occupied is no news.
-        is_return: bool,
+        /// What was known before Redis was away, so that it is no news; `None` if this is no return.
+        confirmed: Option<Confirmed>,
         /// The other lives whose connections are shown: which of them are over is to be found out, too.
         known: Vec<NodeId>,
     },
@@ -107,8 +107,6 @@ pub enum Effect {
     },
     /// Tell the connections that have entered.
     Tell(Transition),
-    /// This node alone owes the webhook of this transition.
-    Own(Transition),
     /// So many connections are on the channel now, on channels that know no members.
     Count(u32),
     /// The kept event that came with the answer to the last replacement is the newest there is, as far as the topic was
@@ -116,6 +114,29 @@ pub enum Effect {
     Keep,
     /// This life of the own node is over, the others say: take a new one, for every channel.
     Renew(NodeId),
+}
+
+/// Whether the cluster knew of a user before Redis was away. A user who comes while it is away, and one who was leaving
+/// when it went, is news in any case.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum KnownUser {
+    /// It did not.
+    No,
+    /// On another node. That is true only as far as Redis has forgotten what this node held: else it knows better.
+    Elsewhere,
+    /// On this node.
+    Here,
+}
+
+/// What the cluster knew of a channel before Redis was away, as far as the node still holds it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Confirmed {
+    /// Of the user of each entry.
+    pub users: Vec<KnownUser>,
+    /// This node was on the channel.
+    pub is_occupied: bool,
+    /// How many connections there were.
+    pub count: u32,
 }
 
 /// What a call needs besides the channel: the time, numbers, and room for the effects.
@@ -141,10 +162,6 @@ impl Context<'_> {
 pub struct Answer {
     /// All shares of the channel that are not empty, and the own one if there is any, at one moment.
     pub shares: Vec<Share>,
-    /// What the replacement found in its place: the own share, and those of predecessors. `None`: there was none.
-    pub before: Option<Vec<Entry>>,
-    /// The share of a predecessor had been taken away by another node, which has owned what came of it.
-    pub was_reaped: bool,
     /// Of the known lives, those that have a tombstone: another life has taken their place, or they were found dead.
     pub over: Vec<NodeId>,
 }
@@ -187,6 +204,17 @@ enum Role {
     Observer,
 }
 
+/// What the cluster knew when Redis went away.
+#[derive(Debug)]
+struct Before {
+    /// The users of this node, but those who were leaving.
+    own: HashSet<UserId>,
+    /// Who was on the channel.
+    roster: Roster,
+    is_occupied: bool,
+    count: u32,
+}
+
 /// One channel of the cluster on one node.
 #[derive(Debug)]
 pub struct ClusterChannel {
@@ -218,8 +246,10 @@ pub struct ClusterChannel {
     told_count: u32,
     observers: u32,
     predecessors: Vec<NodeId>,
-    /// The own life and the roster as the cluster last knew them, while Redis is away.
-    confirmed: Option<(NodeId, Roster)>,
+    /// The last count that the store is known to have.
+    stored_count: u32,
+    /// What the cluster last knew, while Redis is away.
+    before: Option<Before>,
     settles_at: Option<Instant>,
     unneeded_since: Option<Instant>,
     reads: u8,
@@ -258,7 +288,8 @@ impl ClusterChannel {
             told_count: 0,
             observers: 0,
             predecessors: Vec::new(),
-            confirmed: None,
+            stored_count: 0,
+            before: None,
             settles_at: None,
             unneeded_since: None,
             reads: 0,
@@ -364,9 +395,7 @@ impl ClusterChannel {
             self.state = State::Away;
             return;
         }
-        if self.confirmed.is_none() {
-            self.confirmed = Some((self.life, self.shares.roster().clone()));
-        }
+        self.remember();
         self.state = State::Away;
         self.settles_at = None;
         self.unneeded_since = None;
@@ -378,6 +407,26 @@ impl ClusterChannel {
             self.fulfil_alone(want, cx);
         }
         self.tell_count(cx);
+    }
+
+    /// Keeps what the cluster knows, before it is mixed with what it does not. If Redis goes again before it has answered,
+    /// what was known first still is, but for those who leave.
+    fn remember(&mut self) {
+        let leaving = |want: &Want| match &want.what {
+            What::Change(Change::Leave { socket_id, .. }) => Some(*socket_id),
+            What::Change(_) | What::Enter(..) => None,
+        };
+        let leaving: HashSet<_> = self.wants.iter().filter_map(leaving).collect();
+        let entries = self.shares.entries_of(self.life);
+        let staying = entries.iter().filter(|entry| !leaving.contains(&entry.socket_id));
+        let own: HashSet<_> = staying.map(|entry| entry.member.user_id.clone()).collect();
+        if let Some(before) = &mut self.before {
+            return before.own.retain(|user_id| own.contains(user_id));
+        }
+        let is_occupied =
+            if self.is_presence { !own.is_empty() } else { self.stored_count.min(self.sent_count) > 0 };
+        let (roster, count) = (self.shares.roster().clone(), self.shares.count());
+        self.before = Some(Before { own, roster, is_occupied, count });
     }
 
     /// Redis is there again.

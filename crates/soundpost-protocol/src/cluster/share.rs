@@ -2,7 +2,7 @@
 //!
 //! In the store a share is a hash. Its field for a connection is [`field`], the value [`Entry::value`].
 
-use std::{collections::BTreeSet, sync::Arc};
+use std::sync::Arc;
 
 use super::{
     message::MessageError,
@@ -152,16 +152,4 @@ impl Transition {
             Self::Removed(user_id) => user_id,
         }
     }
-}
-
-/// What the end of a life's share means, from the one answer that took it away: the users of `ended` that are in none of
-/// the shares that are left. The node whose script took the share away owns them, whether it is on the channel or not.
-pub fn transitions_of_end(ended: &[Entry], left: &[Share]) -> Vec<Transition> {
-    let mut removed: Vec<&UserId> = ended.iter().map(|entry| &entry.member.user_id).collect();
-    removed.sort_unstable_by_key(|user_id| user_id.as_str());
-    removed.dedup();
-    let left = left.iter().flat_map(|share| &share.entries).map(|entry| entry.member.user_id.as_str());
-    let left: BTreeSet<&str> = left.collect();
-    let stays = |user_id: &UserId| left.contains(user_id.as_str());
-    removed.into_iter().filter(|user_id| !stays(user_id)).cloned().map(Transition::Removed).collect()
 }

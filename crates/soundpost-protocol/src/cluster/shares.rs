@@ -73,9 +73,16 @@ impl Shares {
         self.lives.values().any(|known| known.is_missing)
     }
 
-    /// The connections of one life. Looks at all.
+    /// The connections of one life, in the order of their socket ids. Looks at all.
     pub fn entries_of(&self, life: NodeId) -> Vec<Entry> {
-        entries(&self.roster, life)
+        let held = self.roster.holders().filter(|held| held.node == life);
+        let entry = |held: &Holder| {
+            let member = held.member.clone();
+            Entry { socket_id: held.socket_id, joined_at: held.joined_at, member }
+        };
+        let mut entries: Vec<Entry> = held.map(entry).collect();
+        entries.sort_unstable_by_key(|entry| entry.socket_id);
+        entries
     }
 
     /// Takes in what a life says it has changed.
@@ -254,18 +261,6 @@ impl Shares {
             }
         }
     }
-}
-
-/// The connections of one life in a roster, in the order of their socket ids.
-pub(super) fn entries(roster: &Roster, life: NodeId) -> Vec<Entry> {
-    let held = roster.holders().filter(|held| held.node == life);
-    let entry = |held: &Holder| {
-        let member = held.member.clone();
-        Entry { socket_id: held.socket_id, joined_at: held.joined_at, member }
-    };
-    let mut entries: Vec<Entry> = held.map(entry).collect();
-    entries.sort_unstable_by_key(|entry| entry.socket_id);
-    entries
 }
 
 fn holder(node: NodeId, entry: &Entry) -> Holder {

@@ -127,11 +127,6 @@ impl Roster {
         self.users.get(user_id).and_then(|holders| holders.first()).map(|holder| &holder.member)
     }
 
-    /// Whether another node than this holds a user here.
-    pub(crate) fn is_held_beside(&self, node: NodeId, user_id: &UserId) -> bool {
-        self.users.get(user_id).is_some_and(|holders| holders.iter().any(|held| held.node != node))
-    }
-
     /// The connections of `node` that hold a user here.
     pub(crate) fn holders_of(&self, node: NodeId, user_id: &UserId) -> impl Iterator<Item = &Holder> {
         let holders = self.users.get(user_id).map(|holders| holders.iter());

@@ -13,6 +13,8 @@ pub(crate) enum Mutation {
     StubbornLife,
     /// Notices that come before the shares were read are thrown away.
     DeafWhileReading,
+    /// After an outage everybody is news.
+    StormOnReturn,
 }
 
 thread_local! {

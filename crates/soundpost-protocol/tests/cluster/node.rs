@@ -10,7 +10,7 @@ use soundpost_protocol::{
     cluster::{
         channel::{Answer, ClusterChannel, Context, Effect},
         lives::{LEASE, Lives},
-        share::{Entry, Share, transitions_of_end},
+        share::{Entry, Share},
     },
     presence::{Member, NodeId},
     socket_id::SocketId,
@@ -73,7 +73,6 @@ pub(crate) struct Node {
     pub(crate) unanswered: VecDeque<u64>,
     pub(crate) asks: Vec<Ask>,
     pub(crate) count: u32,
-    pub(crate) claims: Vec<(NodeId, String, bool)>,
     pub(crate) told: Vec<(String, bool)>,
     pub(crate) refused: Vec<SocketId>,
     pub(crate) largest_kept: usize,
@@ -106,7 +105,6 @@ impl Node {
             unanswered: VecDeque::new(),
             asks: Vec::new(),
             count: 0,
-            claims: Vec::new(),
             told: Vec::new(),
             refused: Vec::new(),
             largest_kept: 0,
@@ -150,9 +148,10 @@ impl Node {
             Effect::Change { sequence, follows, change } => {
                 self.asks.push(Ask::Send(Command::Change { life, sequence, follows, change }));
             }
-            Effect::Replace { sequence, predecessors, entries, count, known, .. } => {
+            Effect::Replace { sequence, predecessors, entries, count, confirmed, known } => {
                 self.reads_under_way += 1;
-                let command = Command::Replace { life, sequence, predecessors, entries, count, known };
+                let command =
+                    Command::Replace { life, sequence, predecessors, entries, count, confirmed, known };
                 self.asks.push(Ask::Send(command));
             }
             Effect::Read { ticket, known } => {
@@ -191,11 +190,6 @@ impl Node {
                     assert!(is_news, "{socket_id} hears again: {transition:?}");
                 }
                 self.told.push((user, is_added));
-            }
-            Effect::Own(transition) => {
-                use soundpost_protocol::cluster::share::Transition;
-                let is_added = matches!(transition, Transition::Added(_));
-                self.claims.push((life, transition.user_id().as_str().to_owned(), is_added));
             }
             Effect::Count(count) => self.count = count,
             Effect::Keep => {}
@@ -346,7 +340,7 @@ impl Node {
                     self.with(base, now, |channel, cx| channel.refused(sequence, is_over, cx));
                 }
             }
-            Reply::Shares { ticket, shares, before, was_reaped, over } => {
+            Reply::Shares { ticket, shares, over } => {
                 self.reads_under_way = self.reads_under_way.saturating_sub(1);
                 for (life, ..) in &shares {
                     if *life != self.life {
@@ -354,17 +348,11 @@ impl Node {
                     }
                 }
                 let shares = self.shares(shares, time);
-                self.note(|| format!("  reads {ticket} {shares:?} {was_reaped}"));
-                let answer = Answer { shares, before, was_reaped, over };
+                self.note(|| format!("  reads {ticket} {shares:?}"));
+                let answer = Answer { shares, over };
                 self.with(base, now, |channel, cx| channel.answered(ticket, answer, cx));
             }
-            Reply::Reaped { ended, left } => {
-                let left = self.shares(left, time);
-                for transition in transitions_of_end(&ended, &left) {
-                    let claim = (self.life, transition.user_id().as_str().to_owned(), false);
-                    self.claims.push(claim);
-                }
-            }
+            Reply::Reaped => {}
         }
     }
 

@@ -4,6 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use soundpost_protocol::{
     cluster::{
+        channel::Confirmed,
         message::Notice,
         share::{Change, Entry},
     },
@@ -11,7 +12,10 @@ use soundpost_protocol::{
     socket_id::SocketId,
 };
 
-use crate::mutation::{Mutation, is_broken};
+use crate::{
+    mutation::{Mutation, is_broken},
+    told::{self, Held, Told},
+};
 
 /// How long an empty share and a tombstone stay.
 pub(crate) const MARKER: u64 = 60_000;
@@ -50,6 +54,7 @@ pub(crate) enum Command {
         predecessors: Vec<NodeId>,
         entries: Vec<Entry>,
         count: u32,
+        confirmed: Option<Confirmed>,
         known: Vec<NodeId>,
     },
     Read {
@@ -68,33 +73,12 @@ pub(crate) type ReadShare = (NodeId, u64, Vec<Entry>, u32, bool);
 
 #[derive(Clone, Debug)]
 pub(crate) enum Reply {
-    Renewed {
-        sent_at: u64,
-        lives: Vec<NodeId>,
-    },
-    Lease {
-        life: NodeId,
-        is_there: bool,
-    },
-    Done {
-        sequence: u64,
-    },
-    Refused {
-        life: NodeId,
-        sequence: u64,
-        is_over: bool,
-    },
-    Shares {
-        ticket: u64,
-        shares: Vec<ReadShare>,
-        before: Option<Vec<Entry>>,
-        was_reaped: bool,
-        over: Vec<NodeId>,
-    },
-    Reaped {
-        ended: Vec<Entry>,
-        left: Vec<ReadShare>,
-    },
+    Renewed { sent_at: u64, lives: Vec<NodeId> },
+    Lease { life: NodeId, is_there: bool },
+    Done { sequence: u64 },
+    Refused { life: NodeId, sequence: u64, is_over: bool },
+    Shares { ticket: u64, shares: Vec<ReadShare>, over: Vec<NodeId> },
+    Reaped,
 }
 
 /// What comes on the topic, or a heartbeat on the control topic.
@@ -104,20 +88,13 @@ pub(crate) enum Published {
     Heartbeat(NodeId),
 }
 
-/// Who came or went in the store, and whose script did it.
-#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub(crate) struct Fact {
-    pub(crate) by: NodeId,
-    pub(crate) user: String,
-    pub(crate) is_added: bool,
-}
-
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Data {
     pub(crate) shares: BTreeMap<NodeId, Stored>,
     pub(crate) tombstones: BTreeMap<NodeId, u64>,
     pub(crate) leases: BTreeMap<NodeId, u64>,
     pub(crate) lives: BTreeSet<NodeId>,
+    held: Held,
 }
 
 #[derive(Debug, Default)]
@@ -128,8 +105,7 @@ pub(crate) struct Redis {
     pub(crate) run: u64,
     /// It executes nothing before.
     pub(crate) stalled_until: u64,
-    pub(crate) facts: Vec<Fact>,
-    pub(crate) reads: u64,
+    pub(crate) told: Told,
 }
 
 impl Redis {
@@ -138,53 +114,56 @@ impl Redis {
         self.data.shares.retain(|_, share| share.expires.is_none_or(|at| at > now));
         self.data.leases.retain(|_, at| *at > now);
         self.data.tombstones.retain(|_, at| *at > now);
+        self.told.finish(now, &mut self.data.held);
         let before = self.users();
+        let mut quiet = BTreeSet::new();
         let mut published = Vec::new();
-        let (by, reply) = match command {
+        let reply = match command {
             Command::Renew(life) => {
                 self.data.leases.insert(life, now + LEASE);
                 self.data.lives.insert(life);
                 published.push(Published::Heartbeat(life));
-                (life, Reply::Renewed { sent_at: now, lives: self.data.lives.iter().copied().collect() })
+                Reply::Renewed { sent_at: now, lives: self.data.lives.iter().copied().collect() }
             }
             Command::CheckLease(life) => {
-                (life, Reply::Lease { life, is_there: self.data.leases.contains_key(&life) })
+                Reply::Lease { life, is_there: self.data.leases.contains_key(&life) }
             }
             Command::Change { life, sequence, follows, change } => {
-                (life, self.change(now, life, sequence, follows, change, &mut published))
+                self.change(now, life, sequence, follows, change, &mut published)
             }
-            Command::Replace { life, sequence, predecessors, entries, count, known } => {
+            Command::Replace { life, sequence, predecessors, entries, count, confirmed, known } => {
                 let over = self.over(known);
+                let users: Vec<_> = entries.iter().map(|entry| entry.member.user_id.clone()).collect();
+                let is_forgotten =
+                    predecessors.iter().chain([&life]).all(|life| !self.data.shares.contains_key(life));
+                let was_reaped = predecessors.iter().any(|life| self.data.tombstones.contains_key(life));
+                quiet = told::quiet(confirmed.as_ref(), &users, is_forgotten, was_reaped);
                 let replaced = (sequence, count, entries);
                 let mut reply = self.replace(now, life, &predecessors, replaced, &mut published);
                 if let Reply::Shares { over: found, .. } = &mut reply {
                     *found = over;
                 }
-                (life, reply)
+                reply
             }
             Command::Read { life, ticket, known } => {
-                self.reads += 1;
                 let (shares, over) = (self.all(life), self.over(known));
-                (life, Reply::Shares { ticket, shares, before: None, was_reaped: false, over })
+                Reply::Shares { ticket, shares, over }
             }
-            Command::Reap { by, dead } => (by, self.reap(now, by, dead, &mut published)),
+            Command::Reap { by, dead } => self.reap(now, by, dead, &mut published),
         };
-        self.record(by, &before);
+        let after = self.users();
+        self.told.change(now, &mut self.data.held, [&before, &after], &quiet);
         (reply, published)
     }
 
-    /// The process comes back with other data: who is missing in it has gone, as far as it knows.
+    /// The process comes back with other data.
     pub(crate) fn restore(&mut self, data: Data) {
-        let before = self.users();
         self.data = data;
-        self.record(NodeId(0), &before);
     }
 
-    fn record(&mut self, by: NodeId, before: &[UserId]) {
-        let after = self.users();
-        let fact = |user: &UserId, is_added| Fact { by, user: user.as_str().to_owned(), is_added };
-        self.facts.extend(before.iter().filter(|user| !after.contains(user)).map(|user| fact(user, false)));
-        self.facts.extend(after.iter().filter(|user| !before.contains(user)).map(|user| fact(user, true)));
+    /// What is held is told once it is due.
+    pub(crate) fn finish(&mut self, now: u64) {
+        self.told.finish(now, &mut self.data.held);
     }
 
     fn users(&self) -> Vec<UserId> {
@@ -261,12 +240,8 @@ impl Redis {
         if self.data.shares.get(&life).is_some_and(|share| share.sequence >= sequence) {
             return Reply::Refused { life, sequence, is_over: false };
         }
-        let was_reaped = predecessors.iter().any(|life| self.data.tombstones.contains_key(life));
-        let mut before = self.data.shares.get(&life).map(|share| share.entries.values().cloned().collect());
         for predecessor in predecessors {
-            if let Some(share) = self.data.shares.remove(predecessor) {
-                before.get_or_insert_with(Vec::new).extend(share.entries.into_values());
-            }
+            self.data.shares.remove(predecessor);
             self.data.tombstones.insert(*predecessor, now + TOMBSTONE);
             self.data.lives.remove(predecessor);
         }
@@ -281,18 +256,18 @@ impl Redis {
         let predecessors = predecessors.to_vec();
         let entries = Some(entries).filter(|entries| entries.len() <= REPLACE_ENTRIES_MAX);
         published.push(Published::Notice(life, sequence, Notice::Replace { predecessors, count, entries }));
-        Reply::Shares { ticket: sequence, shares: self.all(life), before, was_reaped, over: Vec::new() }
+        Reply::Shares { ticket: sequence, shares: self.all(life), over: Vec::new() }
     }
 
     fn reap(&mut self, now: u64, by: NodeId, dead: NodeId, published: &mut Vec<Published>) -> Reply {
         self.data.lives.remove(&dead);
-        let Some(share) = self.data.shares.remove(&dead) else {
-            return Reply::Reaped { ended: Vec::new(), left: Vec::new() };
-        };
+        if self.data.shares.remove(&dead).is_none() {
+            return Reply::Reaped;
+        }
         if !is_broken(Mutation::NoTombstones) {
             self.data.tombstones.insert(dead, now + TOMBSTONE);
         }
         published.push(Published::Notice(by, 0, Notice::Gone(dead)));
-        Reply::Reaped { ended: share.entries.into_values().collect(), left: self.all(by) }
+        Reply::Reaped
     }
 }

@@ -126,8 +126,8 @@ pub(crate) struct World {
     pub(crate) is_settling: bool,
     /// When the store went away last.
     away_at: u64,
-    /// The store has come back with old data, or without data that the nodes need to know who owns what.
-    pub(crate) is_rolled_back: bool,
+    /// The store has come back with old data or without.
+    pub(crate) is_forgotten: bool,
     snapshot: Data,
     sockets: u64,
     lives: u64,
@@ -138,7 +138,6 @@ pub(crate) struct World {
     returning: BTreeMap<SocketId, u64>,
     pub(crate) killed: Vec<(NodeId, u64)>,
     pub(crate) trace: bool,
-    pub(crate) claims: Vec<(NodeId, String, bool)>,
     pub(crate) largest_kept: usize,
     pub(crate) count: Counted,
 }
@@ -182,7 +181,7 @@ impl World {
             pushed: 0,
             is_settling: false,
             away_at: 0,
-            is_rolled_back: false,
+            is_forgotten: false,
             snapshot: Data::default(),
             sockets: 0,
             lives: 0,
@@ -191,7 +190,6 @@ impl World {
             returning: BTreeMap::new(),
             killed: Vec::new(),
             trace,
-            claims: Vec::new(),
             largest_kept: 0,
             count: Counted::default(),
         };
@@ -362,8 +360,6 @@ impl World {
             }
         }
         self.largest_kept = self.largest_kept.max(self.nodes[node].largest_kept);
-        let claims = std::mem::take(&mut self.nodes[node].claims);
-        self.claims.extend(claims);
         self.count.refused += std::mem::take(&mut self.nodes[node].refused).len() as u64;
         for (user, is_added) in std::mem::take(&mut self.nodes[node].told) {
             self.count.told += 1;
@@ -408,6 +404,11 @@ impl World {
             && self.count.restarts == 1
             && has_old
             && clients.filter(is_old).any(is_user)
+    }
+
+    /// Whether a member has been on the channel since before the store went away.
+    fn is_settled(&self, client: &Client) -> bool {
+        !client.is_observer && client.view.is_some() && client.entered_at + 500 < self.away_at
     }
 
     /// Where one node is killed and nothing else happens, its members are gone in time.

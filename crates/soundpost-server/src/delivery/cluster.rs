@@ -230,7 +230,6 @@ impl<'a, 'w> Turn<'a, 'w> {
                 self.refuse(socket_id, answers, SubscriptionFailure::Busy);
             }
             Effect::Tell(transition) => self.tell(&transition),
-            Effect::Own(transition) => self.delivery.own(&self.channel.key, &transition),
             Effect::Count(count) => {
                 let is_heard =
                     self.clustered().is_some_and(|clustered| clustered.tells_count && !clustered.is_quiet);
@@ -291,13 +290,6 @@ impl<'a, 'w> Turn<'a, 'w> {
             self.wakes.add(worker);
         }
     }
-}
-
-impl Delivery {
-    /// A user has come to a presence channel or left it, over all nodes, and it falls to this node to say so to the
-    /// application. Nobody is told yet: here webhooks begin.
-    #[expect(clippy::unused_self, reason = "the place for webhooks, which will need it")]
-    const fn own(&self, _channel: &Arc<ChannelKey>, _transition: &Transition) {}
 }
 
 #[cfg(not(test))]

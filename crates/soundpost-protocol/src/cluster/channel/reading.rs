@@ -1,7 +1,7 @@
 //! What the cluster says: notices on the topic, shares that were read, answers to changes.
 
 use super::*;
-use crate::cluster::shares::{self, Heard};
+use crate::cluster::shares::Heard;
 
 impl ClusterChannel {
     /// A notice has come on the topic.
@@ -39,7 +39,7 @@ impl ClusterChannel {
     fn take(&mut self, life: NodeId, sequence: u64, notice: Notice, cx: &mut Context<'_>) {
         match &notice {
             Notice::Change { follows, change } => match self.shares.hear(life, sequence, *follows, change) {
-                Heard::Applied(transition) => self.tell(life, transition, cx),
+                Heard::Applied(transition) => cx.effects.extend(transition.map(Effect::Tell)),
                 Heard::Ignored => {}
                 Heard::Gap if self.reads < READS_MAX => {
                     self.reads += 1;
@@ -50,16 +50,15 @@ impl ClusterChannel {
                     // A share that is empty is not among those that are read, nor is its number: what it has missed was
                     // before the reading. Then this begins it anew.
                     if let Heard::Applied(transition) = self.shares.hear(life, sequence, 0, change) {
-                        self.tell(life, transition, cx);
+                        cx.effects.extend(transition.map(Effect::Tell));
                     }
                 }
             },
             Notice::Replace { predecessors, count, entries: Some(entries) } => {
                 let replaced = self.shares.replace(life, sequence, predecessors, *count, entries);
                 // The new share may have been read before, and older notices of its predecessors heard after that.
-                for transition in replaced.unwrap_or_else(|| self.shares.end_all(predecessors)) {
-                    self.tell(life, Some(transition), cx);
-                }
+                let transitions = replaced.unwrap_or_else(|| self.shares.end_all(predecessors));
+                cx.effects.extend(transitions.into_iter().map(Effect::Tell));
             }
             Notice::Replace { predecessors, entries: None, .. } => {
                 if sequence > self.shares.sequence_of(life) {
@@ -68,15 +67,11 @@ impl ClusterChannel {
                     }
                     return self.read(cx);
                 }
-                for transition in self.shares.end_all(predecessors) {
-                    self.tell(life, Some(transition), cx);
-                }
+                let transitions = self.shares.end_all(predecessors);
+                cx.effects.extend(transitions.into_iter().map(Effect::Tell));
             }
             Notice::Gone(gone) => {
-                // Who took the share away has owned what came of it: `transitions_of_end`.
-                for transition in self.shares.end(*gone) {
-                    cx.effects.push(Effect::Tell(transition));
-                }
+                cx.effects.extend(self.shares.end(*gone).into_iter().map(Effect::Tell));
             }
         }
         if life == self.life {
@@ -84,14 +79,6 @@ impl ClusterChannel {
             self.send_count(cx);
         }
         self.tell_count(cx);
-    }
-
-    fn tell(&self, life: NodeId, transition: Option<Transition>, cx: &mut Context<'_>) {
-        let Some(transition) = transition else { return };
-        cx.effects.push(Effect::Tell(transition.clone()));
-        if life == self.life {
-            cx.effects.push(Effect::Own(transition));
-        }
     }
 
     fn keep(&mut self, life: NodeId, sequence: u64, notice: Notice) {
@@ -140,9 +127,9 @@ impl ClusterChannel {
         self.count_under_way = None;
         self.is_stored = true;
         let predecessors = self.predecessors.clone();
-        let is_return = self.confirmed.is_some();
+        let confirmed = self.before.as_mut().map(|before| before.confirm(&entries, count));
         let known = self.lives().collect();
-        cx.effects.push(Effect::Replace { sequence, predecessors, entries, count, is_return, known });
+        cx.effects.push(Effect::Replace { sequence, predecessors, entries, count, confirmed, known });
     }
 
     /// The shares are there, as they stood in one moment.
@@ -192,54 +179,24 @@ impl ClusterChannel {
         }
     }
 
-    /// Takes the shares in, tells the difference, and owns what of it this node's changes alone have made.
+    /// Takes the shares in and tells the difference.
     fn install(&mut self, answer: Answer, is_replacement: bool, own_count: u32, cx: &mut Context<'_>) {
         let is_settled = self.settles_at.is_none_or(|at| at <= cx.now);
-        let confirmed = self.confirmed.take();
-        let (life, before) = confirmed.unwrap_or_else(|| (self.life, self.shares.roster().clone()));
-        let known = if answer.was_reaped { Vec::new() } else { shares::entries(&before, life) };
-        let found = answer.before.unwrap_or_else(|| known.clone());
+        self.before = None;
         if is_replacement {
             self.predecessors.clear();
+            self.stored_count = self.sent_count;
         }
-        // The share of a life that seems to be over is not shown, but its users go only when it is taken away.
-        let shadows = answer.shares.iter().filter(|share| !share.may_live);
-        let shadows: Vec<Entry> = shadows.flat_map(|share| &share.entries).cloned().collect();
         for over in answer.over.into_iter().filter(|over| *over != self.life) {
             // What they held need not be waited for.
             self.shares.end_unseen(over);
         }
         let differences = self.shares.install(self.life, answer.shares, is_settled);
         cx.effects.extend(differences.into_iter().map(Effect::Tell));
-        if self.is_presence && is_replacement {
-            self.own_differences(&known, &found, &shadows, cx);
-        } else {
-            debug_assert!(
-                self.is_presence || !is_replacement || own_count == self.sent_count,
-                "what was sent is what is there"
-            );
-        }
-    }
-
-    /// Owns what the replacement has made of the store, where that is news to this node, too: what it was known to hold
-    /// may have been told before, and what the store held may be old. `shadows` are users of shares that are not shown.
-    fn own_differences(&self, known: &[Entry], found: &[Entry], shadows: &[Entry], cx: &mut Context<'_>) {
-        let roster = self.shares.roster();
-        let after = user_ids(&shares::entries(roster, self.life));
-        let (known, found, shadows) = (user_ids(known), user_ids(found), user_ids(shadows));
-        let is_elsewhere =
-            |user_id: &UserId| roster.is_held_beside(self.life, user_id) || has(&shadows, user_id);
-        for user_id in &known {
-            if has(&found, user_id) && !has(&after, user_id) && !is_elsewhere(user_id) {
-                cx.effects.push(Effect::Own(Transition::Removed(user_id.clone())));
-            }
-        }
-        for user_id in &after {
-            if !has(&found, user_id) && !has(&known, user_id) && !is_elsewhere(user_id) {
-                let member = roster.member(user_id).cloned();
-                cx.effects.extend(member.map(|member| Effect::Own(Transition::Added(member))));
-            }
-        }
+        debug_assert!(
+            self.is_presence || !is_replacement || own_count == self.sent_count,
+            "what was sent is what is there"
+        );
     }
 
     /// The share of a dead life should be gone by now. If it is still shown, the notice of that was missed.
@@ -253,6 +210,7 @@ impl ClusterChannel {
     pub fn done(&mut self, sequence: u64, cx: &mut Context<'_>) {
         if self.count_under_way.is_some_and(|under_way| under_way <= sequence) {
             self.count_under_way = None;
+            self.stored_count = self.sent_count;
             if self.entered == 0 && self.sent_count == 0 && self.wants.is_empty() {
                 self.is_stored = false;
             }
@@ -276,14 +234,21 @@ impl ClusterChannel {
     }
 }
 
-/// Whose connections these are, each once, in order.
-fn user_ids(entries: &[Entry]) -> Vec<UserId> {
-    let mut ids: Vec<UserId> = entries.iter().map(|entry| entry.member.user_id.clone()).collect();
-    ids.sort_unstable_by(|a, b| a.as_str().cmp(b.as_str()));
-    ids.dedup();
-    ids
-}
-
-fn has(sorted: &[UserId], user_id: &UserId) -> bool {
-    sorted.binary_search_by(|found| found.as_str().cmp(user_id.as_str())).is_ok()
+impl Before {
+    /// What of it still holds. What is not among these is news again when it comes back later: the store is told so, whether
+    /// the answer comes or not.
+    fn confirm(&mut self, entries: &[Entry], count: u32) -> Confirmed {
+        let was_here = !self.own.is_empty();
+        let users = entries.iter().map(|entry| match &entry.member.user_id {
+            user_id if self.own.contains(user_id) => KnownUser::Here,
+            user_id if was_here && self.roster.contains(user_id) => KnownUser::Elsewhere,
+            _ => KnownUser::No,
+        });
+        let confirmed =
+            Confirmed { users: users.collect(), is_occupied: self.is_occupied, count: self.count };
+        let held: HashSet<_> = entries.iter().map(|entry| &entry.member.user_id).collect();
+        self.own.retain(|user_id| held.contains(user_id));
+        self.is_occupied &= count > 0;
+        confirmed
+    }
 }

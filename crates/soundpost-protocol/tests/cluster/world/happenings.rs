@@ -61,6 +61,10 @@ impl World {
         self.sockets += 1;
         let socket_id = SocketId { left: self.sockets, right: node as u64 };
         self.log(|| format!("node {node}: {socket_id} joins as {} {is_observer}", member.user_id));
+        if !is_observer {
+            // Where it has come, nobody knows that it was elsewhere before.
+            self.redis.told.settled.remove(member.user_id.as_str());
+        }
         self.nodes[node].join(self.base, self.now, socket_id, member, is_observer);
         self.attend(node);
         socket_id
@@ -140,17 +144,21 @@ impl World {
         self.redis.is_up = true;
         self.redis.run += 1;
         match how {
-            0 => {
-                // With the data goes the tombstone of a node that was taken for dead and is not.
-                let Faults { pauses, breaks, stalls, .. } = self.faults;
-                self.is_rolled_back |= pauses || breaks || stalls;
-                self.redis.restore(Data::default());
-            }
-            1 => {
-                self.is_rolled_back = true;
-                self.redis.restore(self.snapshot.clone());
-            }
+            0 => self.redis.restore(Data::default()),
+            1 => self.redis.restore(self.snapshot.clone()),
             _ => {}
+        }
+        self.is_forgotten |= how < 2;
+        self.redis.told.settled.clear();
+        if self.faults.spare_nodes() && self.count.restarts == 1 {
+            let clients = || self.nodes.iter().flat_map(|node| node.clients.values());
+            let user = |client: &Client| client.member.user_id.as_str().to_owned();
+            let mut settled: BTreeSet<_> =
+                clients().filter(|client| self.is_settled(client)).map(user).collect();
+            for client in clients().filter(|client| !client.is_observer && !self.is_settled(client)) {
+                settled.remove(client.member.user_id.as_str());
+            }
+            self.redis.told.settled = settled;
         }
         // No connection outlives the process at its other end.
         for connection in self.connections.values_mut() {

@@ -121,20 +121,16 @@ impl Known<'_> {
         reply: &Reply,
         malformed: &mut u64,
     ) -> Option<(Answer, Option<KeptFrame>)> {
-        let [_, _, _, reaped, found, shares, over, kept @ ..] = items(reply) else { return None };
-        let found = items(found);
-        let before = found.iter().flat_map(|found| share(found, malformed).entries).collect();
-        let before = Some(before).filter(|_| !found.is_empty());
-        let was_reaped = number(reaped) == Some(1);
+        let [_, shares, over, kept @ ..] = items(reply) else { return None };
         let shares = self.shares(shares, malformed);
-        Some((Answer { shares, before, was_reaped, over: lives(over) }, kept_frame(kept)))
+        Some((Answer { shares, over: lives(over) }, kept_frame(kept)))
     }
 
     /// What [`super::scripts::Script::Read`] answers; `None`: not that.
     pub(super) fn read(&mut self, reply: &Reply, malformed: &mut u64) -> Option<(Answer, Option<KeptFrame>)> {
         let [shares, over, kept @ ..] = items(reply) else { return None };
         let shares = self.shares(shares, malformed);
-        Some((Answer { shares, over: lives(over), ..Answer::default() }, kept_frame(kept)))
+        Some((Answer { shares, over: lives(over) }, kept_frame(kept)))
     }
 }
 

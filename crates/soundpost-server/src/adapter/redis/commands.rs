@@ -103,7 +103,6 @@ impl Session<'_> {
             Effect::Enter { .. }
             | Effect::Refuse { .. }
             | Effect::Tell(_)
-            | Effect::Own(_)
             | Effect::Count(_)
             | Effect::Keep
             | Effect::Renew(_) => debug_assert!(false, "delivery carries these out"),

@@ -70,18 +70,16 @@ impl Session<'_> {
             let tag = answers::text(tag);
             let names = &self.shared.names;
             let (share, sharers) = (names.share(tag, life), names.sharers(tag));
-            let (tombstone, topic, shares) =
-                (names.tombstone(tag, life), names.topic(tag), names.shares(tag));
+            let (tombstone, topic) = (names.tombstone(tag, life), names.topic(tag));
             let keys: [&[u8]; 4] = [&share, &sharers, &tombstone, &topic];
-            let arguments = [hex.as_bytes(), &message, TOMBSTONE_MILLISECONDS.as_bytes(), &shares];
+            let arguments = [hex.as_bytes(), &message, TOMBSTONE_MILLISECONDS.as_bytes()];
             let expect = Expect::Reaped(life, Bytes::copy_from_slice(tag));
             self.script(tag, Script::Reap, &keys, &arguments, expect);
         }
         self.reaping.steps = tags.len();
     }
 
-    /// A share is taken away, or was not there; only then may the index forget it. What comes of it for webhooks is for
-    /// whoever sends them: `transitions_of_end`.
+    /// A share is taken away, or was not there; only then may the index forget it.
     pub(super) fn reaped(&mut self, life: NodeId, tag: &[u8], reply: &Reply) {
         if matches!(reply, Reply::Error(_)) {
             self.reaping.has_failed = true;

@@ -91,7 +91,7 @@ impl Session<'_> {
         match answers::word(reply) {
             b"done" => {
                 hearing.done(subject, *sequence);
-                let is_empty = answers::items(reply).get(3).and_then(answers::number) == Some(1);
+                let is_empty = answers::items(reply).get(1).and_then(answers::number) == Some(1);
                 if is_empty && *life == self.node.life {
                     self.unindex(tag, *sequence);
                 }

@@ -36,8 +36,7 @@ pub(super) const TOMBSTONE_MILLISECONDS: &str = "600000";
 /// `KEYS`: share, sharers, tombstone, topic. `ARGV`: life, sequence, the one it follows, what to do (`set`, `del`,
 /// `count`), field, value, message (empty: silent), milliseconds of an empty share.
 ///
-/// Answers `over`, `stale`, `gap`, or `done`, how many lives had a share before and have one now, and whether the own
-/// one is empty.
+/// Answers `over`, `stale`, `gap`, or `done` and whether the own share is empty.
 const CHANGE: &str = "
 if redis.call('EXISTS', KEYS[3]) == 1 then return {'over'} end
 local last = redis.call('HGET', KEYS[1], 's') or '0000000000000000'
@@ -49,7 +48,6 @@ elseif ARGV[4] == 'del' then redis.call('HDEL', KEYS[1], ARGV[5]); redis.call('H
 elseif ARGV[6] == '0' then redis.call('DEL', KEYS[1]); redis.call('HSET', KEYS[1], 's', ARGV[2])
 else redis.call('HSET', KEYS[1], 's', ARGV[2], 'c', ARGV[6]) end
 local size = redis.call('HLEN', KEYS[1])
-local before = redis.call('HLEN', KEYS[2])
 local is_empty = 0
 if size <= 1 then
   is_empty = 1
@@ -59,7 +57,7 @@ else
   redis.call('HSET', KEYS[2], ARGV[1], redis.call('HGET', KEYS[1], 'c') or (size - 1))
 end
 if ARGV[7] ~= '' then redis.call('PUBLISH', KEYS[4], ARGV[7]) end
-return {'done', before, redis.call('HLEN', KEYS[2]), is_empty}
+return {'done', is_empty}
 ";
 
 /// `KEYS`: sharers, own share, and of cache channels what is kept. `ARGV`: life, what the names of shares begin with, what
@@ -87,21 +85,14 @@ return {out, over, redis.call('GET', KEYS[3]), redis.call('PTTL', KEYS[3])}
 /// tombstones begin with, the count (empty on presence channels), how many predecessors, how many other lives, the ones and
 /// the others, then field and value of each connection.
 ///
-/// Answers `over`, `stale`, or `done`, how many lives had a share before and have one now, whether another node has
-/// taken a predecessor's share away, the shares found in place, a list of lives and their shares, those of the other
-/// lives that have a tombstone, then what is kept, and for how many milliseconds.
+/// Answers `over`, `stale`, or `done`, a list of lives and their shares, those of the other lives that have a tombstone, then
+/// what is kept, and for how many milliseconds.
 const REPLACE: &str = "
 if redis.call('EXISTS', KEYS[3]) == 1 then return {'over'} end
 local last = redis.call('HGET', KEYS[1], 's') or '0000000000000000'
 if ARGV[2] <= last then return {'stale'} end
-local occupied = redis.call('HLEN', KEYS[2])
-local found, reaped = {}, 0
-if last ~= '0000000000000000' then found[1] = redis.call('HGETALL', KEYS[1]) end
 local others = 11 + tonumber(ARGV[9])
 for i = 11, others - 1 do
-  if redis.call('EXISTS', ARGV[7] .. ARGV[i]) == 1 then reaped = 1 end
-  local share = redis.call('HGETALL', ARGV[6] .. ARGV[i])
-  if #share > 0 then found[#found + 1] = share end
   redis.call('DEL', ARGV[6] .. ARGV[i]); redis.call('HDEL', KEYS[2], ARGV[i])
   redis.call('SET', ARGV[7] .. ARGV[i], '', 'PX', ARGV[5])
 end
@@ -125,28 +116,20 @@ for _, life in ipairs(redis.call('HKEYS', KEYS[2])) do
   out[#out + 1] = life; out[#out + 1] = redis.call('HGETALL', ARGV[6] .. life)
 end
 if size <= 1 then out[#out + 1] = ARGV[1]; out[#out + 1] = {'s', ARGV[2]} end
-if not KEYS[5] then return {'done', occupied, redis.call('HLEN', KEYS[2]), reaped, found, out, over} end
-return {'done', occupied, redis.call('HLEN', KEYS[2]), reaped, found, out, over, redis.call('GET', KEYS[5]),
-  redis.call('PTTL', KEYS[5])}
+if not KEYS[5] then return {'done', out, over} end
+return {'done', out, over, redis.call('GET', KEYS[5]), redis.call('PTTL', KEYS[5])}
 ";
 
 /// `KEYS`: share of the life that is over, sharers, its tombstone, topic. `ARGV`: that life, message, milliseconds of a
-/// tombstone, what the names of shares begin with.
+/// tombstone.
 ///
-/// Answers `nothing`, or `done`, how many lives had a share before and have one now, the share, and the list of those
-/// that are left: from these follow the webhooks that this node owes.
+/// Answers `nothing` or `done`.
 const REAP: &str = "
-local share = redis.call('HGETALL', KEYS[1])
-if #share == 0 then redis.call('HDEL', KEYS[2], ARGV[1]); return {'nothing'} end
-local before = redis.call('HLEN', KEYS[2])
-redis.call('DEL', KEYS[1]); redis.call('HDEL', KEYS[2], ARGV[1])
+redis.call('HDEL', KEYS[2], ARGV[1])
+if redis.call('DEL', KEYS[1]) == 0 then return {'nothing'} end
 redis.call('SET', KEYS[3], '', 'PX', ARGV[3])
 redis.call('PUBLISH', KEYS[4], ARGV[2])
-local out = {}
-for _, life in ipairs(redis.call('HKEYS', KEYS[2])) do
-  out[#out + 1] = life; out[#out + 1] = redis.call('HGETALL', ARGV[4] .. life)
-end
-return {'done', before, redis.call('HLEN', KEYS[2]), share, out}
+return {'done'}
 ";
 
 /// `KEYS`: what is kept, topic. `ARGV`: message, milliseconds it is kept. Answers how many have heard it.

@@ -171,7 +171,7 @@ impl Delivery {
             Effect::Tell(Transition::Removed(_)) => self.user_went(entry, on),
             Effect::Renew(life) => cluster.renounce(life),
             // No webhook tells of users, and no count or kept event belongs to one.
-            Effect::Own(_) | Effect::Count(_) | Effect::Keep => {}
+            Effect::Count(_) | Effect::Keep => {}
         }
     }
 

@@ -131,18 +131,14 @@ impl Store {
                 if topic.ended.contains(&life) {
                     return Some(Reply::Refused(subject, life, sequence, true));
                 }
-                let was_reaped = predecessors.iter().any(|life| topic.ended.contains(life));
-                let mut before =
-                    topic.shares.remove(&life).map(|share| share.entries.into_values().collect());
+                topic.shares.remove(&life);
                 for predecessor in &predecessors {
-                    let found = topic.shares.remove(predecessor);
-                    let found = found.into_iter().flat_map(|share| share.entries.into_values());
-                    before.get_or_insert_with(Vec::new).extend(found);
+                    topic.shares.remove(predecessor);
                     topic.ended.insert(*predecessor);
                 }
                 let by_id = entries.iter().map(|entry| (entry.socket_id, entry.clone())).collect();
                 topic.shares.insert(life, Stored { sequence, entries: by_id, count });
-                let answer = Answer { before, was_reaped, ..topic.answer(life, known) };
+                let answer = topic.answer(life, known);
                 let kept = topic.kept.clone();
                 let notice = Notice::Replace { predecessors, count, entries: Some(entries) };
                 self.publish(&subject, &Heard::Notice(subject.clone(), life, sequence, notice));
@@ -151,7 +147,6 @@ impl Store {
             Effect::Enter { .. }
             | Effect::Refuse { .. }
             | Effect::Tell(_)
-            | Effect::Own(_)
             | Effect::Count(_)
             | Effect::Keep
             | Effect::Renew(_) => panic!("delivery carries this out itself: {effect:?}"),
@@ -170,7 +165,7 @@ impl Topic {
             count: share.count,
             may_live: true,
         });
-        Answer { shares: shares.collect(), before: None, was_reaped: false, over: known }
+        Answer { shares: shares.collect(), over: known }
     }
 
     fn change(&mut self, life: NodeId, sequence: u64, follows: u64, change: &Change) -> Result<(), bool> {

@@ -237,7 +237,7 @@ impl World {
             }
             Effect::Read { ticket, known } => {
                 let (shares, over) = (self.shares(user, life), self.over(known));
-                Some(Heard::Answered(ticket, Answer { shares, over, ..Answer::default() }))
+                Some(Heard::Answered(ticket, Answer { shares, over }))
             }
             Effect::Change { sequence, .. } | Effect::Replace { sequence, .. }
                 if self.tombstones.contains(&life) =>
@@ -258,7 +258,6 @@ impl World {
             Effect::Enter { .. }
             | Effect::Refuse { .. }
             | Effect::Tell(_)
-            | Effect::Own(_)
             | Effect::Count(_)
             | Effect::Keep
             | Effect::Renew(_) => panic!("{ask:?}"),
@@ -290,12 +289,9 @@ impl World {
         entries: Vec<Entry>,
     ) -> Heard {
         let shares = self.store.entry(key.id.as_str().to_owned()).or_default();
-        let mut before = shares.remove(&life).map(|(_, entries)| entries);
-        let was_reaped = predecessors.iter().any(|life| self.tombstones.contains(life));
+        shares.remove(&life);
         for predecessor in &predecessors {
-            if let Some((_, entries)) = shares.remove(predecessor) {
-                before.get_or_insert_default().extend(entries);
-            }
+            shares.remove(predecessor);
             self.tombstones.insert(*predecessor);
         }
         shares.insert(life, (sequence, entries.clone()));
@@ -303,7 +299,7 @@ impl World {
         let notice = Notice::Replace { predecessors, count, entries: Some(entries) };
         self.publish(key, life, sequence, &notice);
         let shares = self.shares(key.id.as_str(), life);
-        Heard::Answered(sequence, Answer { shares, before, was_reaped, over: Vec::new() })
+        Heard::Answered(sequence, Answer { shares, over: Vec::new() })
     }
 
     fn over(&self, mut known: Vec<NodeId>) -> Vec<NodeId> {
