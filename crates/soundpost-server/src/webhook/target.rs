@@ -15,7 +15,7 @@ use std::{
 use parking_lot::Mutex;
 use soundpost_protocol::webhook::{
     event::Encoded,
-    queue::{Attempt, Outcome, Queue, QueueLimits, RequestId, Settled, Verdict},
+    queue::{Attempt, Fate, Outcome, Queue, QueueLimits, RequestId, Settled, Verdict},
     target::Batching,
 };
 use tokio::{
@@ -40,6 +40,9 @@ pub struct Place {
 }
 
 impl Place {
+    /// Before every entry.
+    pub const FIRST: Self = Self { milliseconds: 0, sequence: 0 };
+
     /// Reads what [`fmt::Display`] writes, as Redis does.
     pub fn parse(text: &str) -> Option<Self> {
         let (milliseconds, sequence) = text.split_once('-')?;
@@ -119,8 +122,31 @@ struct State {
     /// What pushes have settled, until the task hands it back.
     settled: Vec<Settled<Option<Place>>>,
     phase: Phase,
+    /// Until when attempts may be begun.
+    permit: Permit,
     /// What the metrics know.
     depth: usize,
+}
+
+/// Until when a target may begin attempts.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Permit {
+    /// As long as it runs.
+    Always,
+    /// Until then: another may send from then on.
+    Until(Instant),
+    /// Not now: another sends.
+    Never,
+}
+
+impl Permit {
+    fn holds(self, now: Instant) -> bool {
+        match self {
+            Self::Always => true,
+            Self::Until(until) => now < until,
+            Self::Never => false,
+        }
+    }
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -141,6 +167,7 @@ impl TargetHandle {
             carrier: Arc::new(carrier),
             settled: Vec::new(),
             phase: Phase::Running,
+            permit: Permit::Always,
             depth: 0,
         });
         let shared = Arc::new(Shared { state, changed: Notify::new(), metrics });
@@ -160,7 +187,8 @@ impl TargetHandle {
     pub fn push(&self, events: Vec<Incoming>) {
         self.0.change(|state| {
             if state.phase == Phase::Stopped {
-                self.0.metrics.dropped(Dropped::Abandoned).add(events.len() as u64);
+                let lost = events.iter().filter(|event| event.place.is_none()).count();
+                self.0.metrics.dropped(Dropped::Abandoned).add(lost as u64);
                 return;
             }
             for Incoming { event, place, since } in events {
@@ -180,6 +208,29 @@ impl TargetHandle {
             state.carrier = Arc::new(carrier);
             state.queue.set_batching(batching);
         });
+    }
+
+    /// From here on attempts may be begun until then; at first [`Permit::Always`]. What is under way is not touched by that.
+    pub fn permit(&self, permit: Permit) {
+        self.0.change(|state| state.permit = permit);
+    }
+
+    /// Forgets all there is, requests under way too, without a word to [`Heard`]: it is another's to send.
+    pub fn forget(&self) {
+        self.0.change(|state| {
+            state.queue.abandon(&mut state.settled);
+            state.settled.clear();
+        });
+    }
+
+    /// Whether its task has ended, or is about to with nothing under way.
+    pub fn is_over(&self) -> bool {
+        self.0.state.lock().phase == Phase::Stopped
+    }
+
+    /// Where it is counted.
+    pub fn metrics(&self) -> &WebhookMetrics {
+        &self.0.metrics
     }
 
     /// Events that are not settled.
@@ -275,7 +326,7 @@ impl Task {
         if is_over {
             state.phase = Phase::Stopped;
             state.queue.abandon(&mut settled);
-        } else if state.phase == Phase::Running {
+        } else if state.phase == Phase::Running && state.permit.holds(Instant::now()) {
             next = state.queue.poll(Instant::now(), unix_ms(), &mut attempts, &mut settled);
         }
         self.shared.count(state);
@@ -317,7 +368,9 @@ impl Task {
             return;
         }
         let now = Instant::now();
-        for event in &settled {
+        // What is kept elsewhere is not lost with this queue.
+        let stays = |event: &Settled<Option<Place>>| event.fate == Fate::Abandoned && event.token.is_some();
+        for event in settled.iter().filter(|event| !stays(event)) {
             self.shared.metrics.settled(event.fate, now.saturating_duration_since(event.since));
             self.troubles.settled(event.fate);
         }

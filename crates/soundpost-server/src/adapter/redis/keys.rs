@@ -16,11 +16,11 @@
 //! | `N:TAG:u` | for webhooks: how many connections each user of a presence channel has, over all lives: a hash |
 //! | `N:TAG:h` | for webhooks: departures that are held, by when they are due: a sorted set |
 //! | `N:TAG:n` | for webhooks: the count of subscriptions that was told last, and when |
-//! | `N:TAG:m` | for webhooks: a cache miss was told a moment ago |
 //! | `N:TAG:o` | for webhooks, on a Redis Cluster: events that are to be carried to the streams: a list |
 //! | `N:TAG:b` | for webhooks, on a Redis Cluster: which life carries them |
 //! | `N:HOOK:q` | what a webhook is to be sent: a stream |
-//! | `N:HOOK:m` | how much of it there is: a hash, `bytes` of JSON in the stream, `lost` events that found no room |
+//! | `N:HOOK:m` | how much of it there is: a hash, `bytes` of JSON in the stream, `lost` events that found no room, how many of them metrics have heard of (`told`), and who held the lease `last` |
+//! | `N:HOOK:x:CHANNEL` | a cache miss of this channel was told within the last second |
 //! | `N:HOOK:o` | lease of the life that sends it |
 //! | `N:{nodes}:control` | topic of what concerns all nodes |
 //! | `N:{nodes}:lease:LIFE` | lease |
@@ -78,17 +78,17 @@ fn user_tag(app: &AppId, user: &UserKey) -> Bytes {
 
 /// What belongs to one webhook in Redis.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct WebhookKeys {
+pub(super) struct WebhookKeys {
     /// Says on a Redis Cluster where it all is.
-    pub tag: Bytes,
+    pub(super) tag: Bytes,
     /// What the names begin with, for the scripts.
-    pub base: Bytes,
+    pub(super) base: Bytes,
     /// The stream of what it is to be sent.
-    pub stream: Bytes,
-    /// How much that is: a hash of `bytes` and `lost`.
-    pub fill: Bytes,
+    pub(super) stream: Bytes,
+    /// How much that is, and more about it: a hash.
+    pub(super) fill: Bytes,
     /// The lease of the life that sends it.
-    pub lease: Bytes,
+    pub(super) lease: Bytes,
 }
 
 /// The tag of a webhook of this app.
@@ -153,11 +153,6 @@ impl Names {
     /// What the names of all that belongs to a tag begin with. Scripts put the kind behind it.
     pub(super) fn base(&self, tag: &[u8]) -> Bytes {
         self.of(tag, b":", None)
-    }
-
-    /// Whether a cache miss was told a moment ago.
-    pub(super) fn missed(&self, tag: &[u8]) -> Bytes {
-        self.of(tag, b":m", None)
     }
 
     /// What belongs to a webhook.
@@ -269,7 +264,6 @@ mod tests {
             for subject in channels.iter().chain(&users) {
                 let tag = tag(&app.app.id, subject);
                 [names.topic(&tag), names.sharers(&tag), names.kept(&tag)].into_iter().for_each(&mut add);
-                add(names.missed(&tag));
                 // Scripts build these.
                 let base = names.base(&tag);
                 ["u", "h", "n", "o", "b"]
@@ -288,6 +282,6 @@ mod tests {
         for life in lives {
             [names.lease(life), names.index(life)].into_iter().for_each(&mut add);
         }
-        assert_eq!(count, 3 * (17 * 13 + 2 * 3) + 6);
+        assert_eq!(count, 3 * (17 * 12 + 2 * 3) + 6);
     }
 }

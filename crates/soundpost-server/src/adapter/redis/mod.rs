@@ -22,6 +22,7 @@ mod replies;
 mod scripts;
 mod session;
 mod setup;
+pub mod streams;
 mod thread;
 mod topics;
 pub mod wire;
@@ -35,12 +36,10 @@ use std::{
     time::Instant,
 };
 
-use bytes::Bytes;
 use foldhash::quality::RandomState;
-use soundpost_protocol::{app::AppId, channel::ChannelName, webhook::WebhookId};
+use soundpost_protocol::{app::AppId, presence::NodeId};
 use tokio::sync::watch;
 
-pub use keys::WebhookKeys;
 pub use metrics::{Fill, Level, RedisMetrics, Total};
 pub use outbox::{PUBLISH_BYTES_MAX, PUBLISHES_MAX};
 pub use scripts::Script;
@@ -117,6 +116,11 @@ impl Redis {
         &self.0.metrics
     }
 
+    /// What the node is called at the moment.
+    pub fn life(&self) -> NodeId {
+        self.0.cluster.life()
+    }
+
     /// Whether Redis is away.
     pub fn is_away(&self) -> bool {
         self.0.cluster.is_away()
@@ -181,18 +185,6 @@ impl Redis {
             }
             Err((refused, _)) => Err(refused),
         }
-    }
-
-    /// What belongs to a webhook in Redis.
-    pub fn webhook_keys(&self, app: &AppId, webhook: WebhookId) -> WebhookKeys {
-        self.0.names.webhook(app, webhook)
-    }
-
-    /// The tag of a channel, and the name of what says that a cache miss was told there a moment ago.
-    pub fn cache_miss_key(&self, app: &AppId, channel: &ChannelName) -> (Bytes, Bytes) {
-        let tag = keys::channel_tag(app, channel.as_str());
-        let name = self.0.names.missed(&tag);
-        (tag, name)
     }
 
     /// The node leaves the cluster once it holds nothing there, after 2 s at most. Then its thread ends.

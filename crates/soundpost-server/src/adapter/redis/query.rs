@@ -23,7 +23,9 @@ use tokio::{
     time::{Instant, timeout_at},
 };
 
-use super::{Redis, Shared, answers, commands::Expect, keys, session::Session, wire::resp::Reply};
+use super::{
+    Redis, Shared, answers, commands::Expect, keys, session::Session, streams::Call, wire::resp::Reply,
+};
 use crate::{
     adapter::{ChannelCounts, KeptFrame, Refused},
     apps::ChannelKey,
@@ -232,6 +234,16 @@ fn refused(replies: &[Reply]) -> Result<(), Refused> {
 }
 
 impl Redis {
+    /// Says some commands at once and gives their replies in the same order; an error that Redis replies is a reply. Never
+    /// takes more than a second.
+    ///
+    /// Errors: [`Refused`]; after [`Refused::Away`] and [`Refused::Unconfirmed`] they may have been carried out.
+    pub async fn call(&self, calls: Vec<Call>) -> Result<Vec<Reply>, Refused> {
+        let commands = calls.into_iter().map(|Call { tag, words }| (tag, words));
+        let (replies, _) = self.0.ask(commands.collect(), Instant::now() + TIMEOUT).await?;
+        Ok(replies)
+    }
+
     /// How many are on each of these channels, over all nodes; `None`: nobody. Errors: [`Refused`].
     pub async fn counts(&self, channels: &[Arc<ChannelKey>]) -> Result<Vec<Option<ChannelCounts>>, Refused> {
         let until = Instant::now() + TIMEOUT;

@@ -4,6 +4,7 @@
 //! them any more has lost more than that, so the answer `NOSCRIPT` is the end of the connection.
 
 mod append;
+mod stream;
 
 use bytes::Bytes;
 
@@ -26,6 +27,14 @@ pub enum Script {
     Beat,
     /// Put events into the stream of a webhook.
     Add,
+    /// Take the lease of such a stream, or renew it.
+    Hold,
+    /// Give that lease up.
+    LetGo,
+    /// Read on in the stream.
+    ReadStream,
+    /// Take events out of it.
+    Settle,
 }
 
 /// How often a share that is empty is found, milliseconds: its number must outlive what is still on its way.
@@ -154,18 +163,33 @@ return {had, out}
 ";
 
 /// Behind [`APPEND`]. `KEYS`: the stream of a webhook. `ARGV`: what the names of all that belongs to the webhook begin with,
-/// then of each event its kind, channel, JSON, and id, which may be empty. Answers nothing.
+/// then of each event its kind, channel, JSON, and id, which may be empty. A cache miss that a node has named is told once a
+/// second and channel, on whichever nodes there are more. Answers nothing.
 const ADD: &str = "
 for i = 2, #ARGV, 4 do
+  local kind, channel = ARGV[i], ARGV[i + 1]
   local id = ARGV[i + 3] ~= '' and ARGV[i + 3] or nil
-  append(ARGV[1], ARGV[i], ARGV[i + 1], ARGV[i + 2], id)
+  if not id or kind ~= 'cache_miss' or redis.call('SET', ARGV[1] .. 'x:' .. channel, '', 'NX', 'PX', 1000) then
+    append(ARGV[1], kind, channel, ARGV[i + 2], id)
+  end
 end
 ";
 
 impl Script {
     /// All, in the order of declaration.
-    pub const ALL: [Self; 7] =
-        [Self::Change, Self::Read, Self::Replace, Self::Reap, Self::Publish, Self::Beat, Self::Add];
+    pub const ALL: [Self; 11] = [
+        Self::Change,
+        Self::Read,
+        Self::Replace,
+        Self::Reap,
+        Self::Publish,
+        Self::Beat,
+        Self::Add,
+        Self::Hold,
+        Self::LetGo,
+        Self::ReadStream,
+        Self::Settle,
+    ];
 
     /// Its text. On a Redis Cluster topics belong to the server of their slot (`is_sharded`).
     pub fn text(self, is_sharded: bool) -> String {
@@ -181,6 +205,10 @@ impl Script {
             Self::Reap => REAP,
             Self::Publish => PUBLISH,
             Self::Beat => BEAT,
+            Self::Hold => stream::HOLD,
+            Self::LetGo => stream::LET_GO,
+            Self::ReadStream => stream::READ,
+            Self::Settle => stream::SETTLE,
         };
         text.replace("'PUBLISH'", if is_sharded { "'SPUBLISH'" } else { "'PUBLISH'" })
     }

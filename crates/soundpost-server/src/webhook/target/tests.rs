@@ -158,9 +158,35 @@ async fn a_target_that_is_stopped_gives_everything_up_at_once() {
     assert_eq!(settled, (1..10).map(|n| (n, Fate::Abandoned)).collect::<Vec<_>>());
     let (target, metrics) = (stage.target.clone(), Arc::clone(&stage.metrics));
     stage.over().await;
-    target.push(vec![incoming("a", 10)]);
-    assert_eq!(metrics.dropped(Dropped::Abandoned).value(), 10);
+    assert_eq!(metrics.dropped(Dropped::Abandoned).value(), 0, "they are kept elsewhere");
+    target.push(vec![incoming("a", 10), Incoming { place: None, ..incoming("a", 11) }]);
+    assert_eq!(metrics.dropped(Dropped::Abandoned).value(), 1);
     assert_eq!(target.depth(), 0);
+}
+
+#[tokio::test]
+async fn nothing_is_begun_without_a_permit() {
+    let (sent, mut bodies) = mpsc::channel(100);
+    let mut stage = stage(Batching::default(), move |attempt| {
+        sent.try_send(attempt.number).unwrap();
+        std::future::ready(Ok(Outcome::Status(200)))
+    });
+    stage.target.permit(Permit::Never);
+    stage.target.push(vec![incoming("a", 1), incoming("b", 2)]);
+    stage.target.permit(Permit::Until(Instant::now()));
+    task::yield_now().await;
+    task::yield_now().await;
+    assert!(bodies.try_recv().is_err());
+    stage.target.forget();
+    assert_eq!((stage.target.depth(), stage.metrics.depth.value()), (0, 0));
+    stage.target.push(vec![incoming("a", 3)]);
+    stage.target.permit(Permit::Until(Instant::now() + Duration::from_secs(60)));
+    assert_eq!(
+        stage.settled(1).await,
+        [(3, Fate::Delivered)],
+        "of those that were forgotten nothing is heard"
+    );
+    assert_eq!((bodies.recv().await, bodies.try_recv().is_err()), (Some(1), true));
 }
 
 #[tokio::test]
