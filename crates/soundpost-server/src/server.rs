@@ -36,6 +36,7 @@ use crate::{
     webhook::{
         self, Engine,
         engine::{Alone, Source},
+        stream::Streams,
     },
     worker::Worker,
 };
@@ -207,7 +208,10 @@ impl Server {
     /// Starts what sends webhooks.
     fn engine(&self) -> Engine {
         let node = &self.node;
-        let source = Source::Alone(Alone::new(self.seed));
+        let source = match &*node.adapter {
+            Adapter::Local(_) => Source::Alone(Alone::new(self.seed)),
+            Adapter::Redis(redis) => Source::Streams(Streams::new(redis.clone())),
+        };
         Engine::start(
             Arc::clone(&node.apps),
             Arc::clone(&node.delivery.webhooks),

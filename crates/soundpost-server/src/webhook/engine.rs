@@ -137,9 +137,14 @@ impl Run {
 
     async fn end(&mut self) {
         self.work(Instant::now());
-        self.source.flush(&self.inbox, &mut self.targets);
+        let Phase::Ending(last) = *self.phases.borrow_and_update() else { return };
+        self.source.flush(&self.inbox, &mut self.targets, last);
         self.targets.hand_over();
         self.targets.flush();
+        tokio::select! {
+            () = self.source.flushed(last) => {}
+            changed = self.phases.changed() => if changed.is_err() { return },
+        }
         let waiting = self.targets.depth();
         if waiting > 0 {
             info!(waiting, "webhooks: sending what is left; ask once more to give it up");

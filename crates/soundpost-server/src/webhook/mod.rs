@@ -10,6 +10,7 @@ pub mod http;
 mod inbox;
 pub mod laravel;
 pub mod metrics;
+pub mod stream;
 pub mod target;
 
 pub use engine::Engine;

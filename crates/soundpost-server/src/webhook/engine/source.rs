@@ -12,6 +12,7 @@ use crate::{
     apps::AppIndex,
     webhook::{
         Happening, Inbox,
+        stream::Streams,
         target::{Heard, TargetHandle},
     },
 };
@@ -32,28 +33,33 @@ pub struct TargetKey {
 pub enum Source {
     /// From what happens on this node, which is all there is.
     Alone(Alone),
+    /// From the streams that all nodes share.
+    Streams(Streams),
 }
 
 impl Source {
     /// Who hears what becomes of the events of a target that is about to begin.
-    pub(super) fn heard(&mut self, _key: &TargetKey) -> Heard {
+    pub(super) fn heard(&mut self, key: &TargetKey) -> Heard {
         match self {
             // What has come to its end is counted, and nobody keeps it anywhere else.
             Self::Alone(_) => Box::new(|_| {}),
+            Self::Streams(streams) => streams.heard(key),
         }
     }
 
     /// A target has begun.
-    pub(super) fn begun(&mut self, _key: &TargetKey, _webhook: &Webhook, _target: &TargetHandle) {
+    pub(super) fn begun(&mut self, key: &TargetKey, _webhook: &Webhook, target: &TargetHandle) {
         match self {
             Self::Alone(_) => {}
+            Self::Streams(streams) => streams.begun(key, target),
         }
     }
 
     /// A webhook is gone; its target is about to end.
-    pub(super) fn gone(&mut self, _key: &TargetKey) {
+    pub(super) fn gone(&mut self, key: &TargetKey) {
         match self {
             Self::Alone(_) => {}
+            Self::Streams(streams) => streams.gone(key),
         }
     }
 
@@ -67,20 +73,33 @@ impl Source {
     ) -> Option<Instant> {
         match self {
             Self::Alone(alone) => alone.take(happenings, now, inbox, targets),
+            Self::Streams(streams) => {
+                streams.take(happenings, targets);
+                None
+            }
         }
     }
 
-    /// The node ends: tells what is held.
-    pub(super) fn flush(&mut self, inbox: &Inbox, targets: &mut Targets) {
+    /// The node ends: tells what is held. What is kept elsewhere is sent no further than it is under way, and not after `last`.
+    pub(super) fn flush(&mut self, inbox: &Inbox, targets: &mut Targets, last: Instant) {
         match self {
             Self::Alone(alone) => alone.flush(Instant::now(), inbox, targets),
+            Self::Streams(streams) => streams.finish(last),
+        }
+    }
+
+    /// Comes back when all is done that [`Self::flush`] leads to.
+    pub(super) async fn flushed(&mut self, last: Instant) {
+        match self {
+            Self::Alone(_) => {}
+            Self::Streams(streams) => streams.finished(last).await,
         }
     }
 
     /// Comes back when [`Self::take`] should be called though nothing was noted. Cancel safe.
     pub(super) async fn filled(&self) {
         match self {
-            Self::Alone(_) => std::future::pending().await,
+            Self::Alone(_) | Self::Streams(_) => std::future::pending().await,
         }
     }
 }

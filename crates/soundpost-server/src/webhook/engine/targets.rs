@@ -24,7 +24,7 @@ use crate::{
     apps::{AppIndex, AppTable, Apps, RunningApp},
     config::RedisSettings,
     webhook::{
-        Meters,
+        Meters, WebhookMetrics,
         carrier::{Carrier, Problem},
         http::{HttpCarrier, Trust},
         laravel::LaravelCarrier,
@@ -113,6 +113,22 @@ impl Targets {
     pub fn want(&self, app: AppIndex, kind: EventKind, channel: &ChannelName) -> bool {
         let entries = self.by_app.get(&app).map_or(&[][..], Vec::as_slice);
         entries.iter().any(|entry| entry.webhook.target.wants(kind, channel))
+    }
+
+    /// Those that want an event of this kind of this channel.
+    pub(crate) fn wanting<'a>(
+        &'a self,
+        app: AppIndex,
+        kind: EventKind,
+        channel: &'a ChannelName,
+    ) -> impl Iterator<Item = &'a TargetKey> {
+        let entries = self.by_app.get(&app).map_or(&[][..], Vec::as_slice);
+        entries.iter().filter(move |entry| entry.webhook.target.wants(kind, channel)).map(|entry| &entry.key)
+    }
+
+    /// Where those of an app are counted.
+    pub(crate) fn metrics(&self, app: AppIndex) -> Arc<WebhookMetrics> {
+        self.meters.of(app)
     }
 
     /// Gives the event to all who want it, behind what they were given before; they get it when the

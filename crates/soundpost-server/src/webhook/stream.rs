@@ -1,0 +1,202 @@
+//! Where nodes meet at Redis: each webhook has a stream there, into which all nodes put its events, and which one node at a
+//! time sends on.
+//!
+//! [`Streams`] is what the engine has of it: a task for each webhook that this node knows. The task adds what this node has
+//! noted itself, and as long as it holds the stream's lease, reads, hands over to the webhook's target, and takes out
+//! what has come to its end.
+//!
+//! **At least once.** An entry is taken out when the receiver has taken it. Who takes the lease reads what another has read and
+//! not settled before anything new. So what was under way when a node died is sent again, with the same id, and so is what a
+//! node could not settle because Redis was away.
+//!
+//! **One at a time.** An attempt is begun only while the lease is known to hold for two seconds more, by the own clock. While
+//! Redis is away the holder goes on for 4 s with what it has in memory. Then it waits; if nobody else had the lease when Redis
+//! is back, it goes on where it was.
+
+mod backlog;
+mod held;
+mod lease;
+mod task;
+
+use std::{
+    collections::{HashMap, VecDeque},
+    fmt,
+    sync::Arc,
+    time::{Duration, Instant},
+};
+
+use parking_lot::Mutex;
+use soundpost_protocol::{
+    presence::NodeId,
+    webhook::{event::Encoded, queue::Settled},
+};
+use tokio::{sync::Notify, task::JoinSet, time::timeout_at};
+use tracing::warn;
+
+use self::{
+    backlog::Backlog,
+    lease::{Lease, Load},
+    task::Task,
+};
+use super::{
+    Happening, WebhookMetrics, What,
+    engine::{TargetKey, Targets},
+    metrics::Dropped,
+    target::{Heard, Permit, Place, TargetHandle},
+};
+use crate::{adapter::redis::Redis, seldom::Seldom};
+
+/// After its time a stream has so long for what it must still say to Redis.
+const LAST_WORDS: Duration = Duration::from_secs(2);
+
+/// The streams of all webhooks that this node knows.
+#[derive(Debug)]
+pub struct Streams {
+    redis: Redis,
+    /// What this node calls itself as long as it runs.
+    life: NodeId,
+    load: Load,
+    by_key: HashMap<TargetKey, Arc<Shared>>,
+    tasks: JoinSet<()>,
+}
+
+/// What the task of a stream and everybody else share.
+#[derive(Default)]
+pub(super) struct Shared {
+    backlog: Mutex<Backlog>,
+    /// What the target is through with.
+    settled: Mutex<Vec<Settled<Option<Place>>>>,
+    /// Until when the task has time to end; `None`: it is not to end.
+    ending: Mutex<Option<Instant>>,
+    changed: Notify,
+    overflow_line: Seldom,
+}
+
+impl fmt::Debug for Shared {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Shared").finish_non_exhaustive()
+    }
+}
+
+impl Shared {
+    /// Puts events behind those that this node has still to add. Does not wait: when there are too many, the oldest go.
+    fn add(&self, events: impl IntoIterator<Item = Encoded>, metrics: &WebhookMetrics) {
+        let lost = self.backlog.lock().push(events);
+        if lost > 0 {
+            self.overflow(lost, metrics);
+        }
+        self.changed.notify_one();
+    }
+
+    fn overflow(&self, lost: u64, metrics: &WebhookMetrics) {
+        metrics.dropped(Dropped::Overflow).add(lost);
+        if self.overflow_line.is_due() {
+            warn!(
+                lost,
+                "webhooks: too many events wait for one webhook, or for redis; the oldest are discarded"
+            );
+        }
+    }
+
+    fn end(&self, until: Instant) {
+        self.ending.lock().get_or_insert(until);
+        self.changed.notify_one();
+    }
+}
+
+impl Streams {
+    /// Of no webhook yet.
+    pub fn new(redis: Redis) -> Self {
+        let life = redis.life();
+        Self { redis, life, load: Load::default(), by_key: HashMap::new(), tasks: JoinSet::new() }
+    }
+
+    /// Who hears what becomes of the events of a target that is about to begin.
+    pub(super) fn heard(&mut self, key: &TargetKey) -> Heard {
+        let shared = Arc::new(Shared::default());
+        // One of the same name ends.
+        if let Some(before) = self.by_key.insert(key.clone(), Arc::clone(&shared)) {
+            before.end(Instant::now());
+        }
+        Box::new(move |settled| {
+            shared.settled.lock().extend(settled);
+            shared.changed.notify_one();
+        })
+    }
+
+    /// A target has begun: its stream is followed from now on.
+    pub(super) fn begun(&mut self, key: &TargetKey, target: &TargetHandle) {
+        while self.tasks.try_join_next().is_some() {}
+        let Some(shared) = self.by_key.get(key) else { return };
+        target.permit(Permit::Never);
+        let spread = (self.life.0 ^ key.webhook.0).wrapping_mul(0x9e37_79b9_7f4a_7c15) >> 32;
+        let stream = self.redis.stream(&key.app_id, key.webhook, self.life);
+        let lease = Lease::new(self.load.clone(), spread, Instant::now());
+        self.tasks.spawn(Task::new(stream, Arc::clone(shared), target.clone(), lease).run());
+    }
+
+    /// A webhook is gone: another node, which still knows it, may send what is left.
+    pub(super) fn gone(&mut self, key: &TargetKey) {
+        if let Some(shared) = self.by_key.remove(key) {
+            shared.end(Instant::now());
+        }
+    }
+
+    /// Adds what has happened to the streams of the webhooks that want it.
+    pub(super) fn take(&self, happenings: &mut VecDeque<Happening>, targets: &Targets) {
+        let mut added: HashMap<TargetKey, Vec<Encoded>> = HashMap::new();
+        for happening in happenings.drain(..) {
+            // Who comes and goes is decided in Redis.
+            let What::Event(event) = happening.what else { continue };
+            for key in targets.wanting(happening.app, event.kind, &event.channel) {
+                added.entry(key.clone()).or_default().push(event.clone());
+            }
+        }
+        for (key, events) in added {
+            if let Some(shared) = self.by_key.get(&key) {
+                shared.add(events, &targets.metrics(key.app));
+            }
+        }
+    }
+
+    /// The node ends: nothing new is begun, what is under way may end until then. What is left stays in Redis.
+    pub(super) fn finish(&self, until: Instant) {
+        self.by_key.values().for_each(|shared| shared.end(until));
+    }
+
+    /// Comes back when all that [`Self::finish`] asks for is done, and not long after its time.
+    pub(super) async fn finished(&mut self, until: Instant) {
+        let all = async { while self.tasks.join_next().await.is_some() {} };
+        if timeout_at((until + LAST_WORDS).into(), all).await.is_err() {
+            warn!(
+                "webhooks: redis does not answer; what this node had to send is sent by another in a few seconds"
+            );
+        }
+        let waiting: usize = self.by_key.values().map(|shared| shared.backlog.lock().len()).sum();
+        if waiting > 0 {
+            warn!(waiting, "webhooks: events given up because the node ends and redis is away");
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use bytes::Bytes;
+    use soundpost_protocol::{
+        app::Limits,
+        channel::ChannelName,
+        webhook::event::{EventId, EventKind},
+    };
+
+    use super::*;
+
+    /// A cache miss of so many bytes.
+    pub(super) fn event(number: u64, bytes: usize) -> Encoded {
+        Encoded {
+            id: EventId { life: NodeId(1), number },
+            kind: EventKind::CacheMiss,
+            channel: ChannelName::parse("cache-x", &Limits::default()).unwrap(),
+            json: Bytes::from(vec![b'x'; bytes]),
+        }
+    }
+}
