@@ -2,6 +2,7 @@
 
 mod metrics;
 mod redis;
+mod webhooks;
 
 use std::{convert::Infallible, net::TcpListener, sync::Arc, time::Duration};
 

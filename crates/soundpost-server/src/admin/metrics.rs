@@ -21,7 +21,7 @@ use prometheus_client::{
 use soundpost_protocol::{channel::ChannelKind, close::CloseReason, connection::Refused};
 use tracing::error;
 
-use super::redis;
+use super::{redis, webhooks};
 use crate::{
     api,
     apps::{AppTable, RunningApp},
@@ -55,7 +55,7 @@ struct Scrape {
 }
 
 #[derive(Clone, Debug, EncodeLabelSet)]
-struct AppLabel {
+pub(super) struct AppLabel {
     app: String,
 }
 
@@ -77,9 +77,9 @@ struct HandshakeLabel {
 }
 
 #[derive(Clone, Debug, EncodeLabelSet)]
-struct ReasonLabels {
-    app: String,
-    reason: &'static str,
+pub(super) struct ReasonLabels {
+    pub(super) app: String,
+    pub(super) reason: &'static str,
 }
 
 #[derive(Clone, Debug, EncodeLabelSet)]
@@ -96,6 +96,8 @@ impl Collector for Scrape {
         self.reloads(&mut encoder)?;
         self.handshakes(&mut encoder)?;
         redis::encode(&self.node.adapter, &mut encoder)?;
+        let lost = self.node.delivery.webhooks.refused();
+        webhooks::encode(&self.apps, &self.node.webhooks, lost, &mut encoder)?;
         process::encode(&mut encoder)
     }
 }
@@ -255,7 +257,8 @@ impl Scrape {
     }
 }
 
-fn label(id: &str) -> AppLabel {
+/// What says whose a number is.
+pub(super) fn label(id: &str) -> AppLabel {
     AppLabel { app: id.to_owned() }
 }
 
