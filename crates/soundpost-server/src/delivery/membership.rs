@@ -95,11 +95,11 @@ impl Delivery {
         }
         let channel = shard.get_or_create(key);
         let key = Arc::clone(&channel.key);
-        let was_vacated = channel.is_vacated();
-        let user_id = joining
-            .as_ref()
-            .filter(|_| company.hears.members())
-            .map(|joining| joining.member.user_id.clone());
+        let hears = channel.told.hears.or(company.hears);
+        let arriving = (hears != Hears::NOTHING).then(|| {
+            let user_id = joining.as_ref().map(|joining| joining.member.user_id.clone());
+            (channel.is_vacated(), user_id)
+        });
         let is_new = match self.announce_join(joiner, channel, joining, wakes) {
             Ok(is_new) => is_new,
             Err(failure) => {
@@ -109,8 +109,10 @@ impl Delivery {
             }
         };
         channel.add(joiner.worker);
-        channel.told.hears = channel.told.hears.or(company.hears);
-        self.note_arrival(channel, was_vacated, user_id.filter(|_| is_new));
+        channel.told.hears = hears;
+        if let Some((was_vacated, user_id)) = arriving {
+            self.note_arrival(channel, was_vacated, user_id.filter(|_| is_new));
+        }
         let cached = key.name.kind().is_cache().then(|| {
             let kept = company.cache.frame(&key.name, Instant::now());
             kept.unwrap_or_else(|| self.miss(channel))
@@ -221,7 +223,9 @@ impl Delivery {
         if leaving.tells_count && !leaving.is_quiet {
             self.tell_count(channel, channel.subscribers(), wakes);
         }
-        self.note_departure(channel);
+        if channel.told.hears != Hears::NOTHING {
+            self.note_departure(channel);
+        }
         shard.remove_if_vacated(key);
     }
 
