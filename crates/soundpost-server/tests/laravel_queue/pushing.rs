@@ -1,15 +1,17 @@
 //! What is in Redis after a push.
 
+use std::fs;
+
 use soundpost_protocol::webhook::{LaravelQueue, event::Event};
 use soundpost_server::{
     adapter::redis::wire::{dial::dial, resp::Reply},
-    config::{RedisServers, RedisSettings},
+    config::{RedisServers, RedisSettings, RedisTls},
 };
 
 use super::{
     attempt, block_on, carrier, carrier_to, push, queue,
-    redis::{Cluster, RedisServer, Sentinel},
-    small,
+    redis::{Cluster, Listen, RedisServer, Sentinel, secured},
+    refusal, small,
 };
 
 /// What Laravel's worker runs to take a job. Source: `Illuminate\Queue\LuaScripts::pop`.
@@ -99,6 +101,25 @@ fn the_url_says_the_database_and_a_unix_socket() {
     }
     assert_eq!(server.ask(&["-n", "3", "LLEN", "app_queues:webhooks"]), "2");
     assert_eq!(server.ask(&["KEYS", "*"]), "");
+}
+
+#[test]
+fn with_tls_those_are_believed_whom_the_nodes_believe() {
+    let certificate = rcgen::generate_simple_self_signed(["127.0.0.1".to_owned()]).unwrap();
+    let files = ["--tls-cert-file", "server.crt", "--tls-key-file", "server.key"];
+    let ca = ["--tls-ca-cert-file", "server.crt", "--tls-auth-clients", "no"];
+    let mut server = RedisServer::start_as(Listen::Tls, &[files, ca].concat(), |folder, _| {
+        fs::write(folder.join("server.crt"), certificate.cert.pem()).unwrap();
+        fs::write(folder.join("server.key"), certificate.signing_key.serialize_pem()).unwrap();
+    });
+    server.cli_options = ["--tls", "--insecure"].map(str::to_owned).to_vec();
+    let url = format!("rediss://127.0.0.1:{}", server.port);
+    let error = refusal(&carrier(&queue(Some(&url)), None));
+    assert!(error.contains("redis.tls.ca"), "{error}");
+    let nodes = RedisSettings::new(RedisServers::Standalone(server.address()));
+    let nodes = secured(nodes, RedisTls { ca: Some(server.path("server.crt")), client: None });
+    block_on(push(&carrier(&queue(Some(&url)), Some(&nodes)), &small(1)));
+    assert_eq!(server.ask(&["LLEN", "app_queues:webhooks"]), "1");
 }
 
 #[test]

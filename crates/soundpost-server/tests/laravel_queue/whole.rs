@@ -51,6 +51,11 @@ fn what_happens_on_a_channel_is_done_by_a_worker() {
         ]
     );
     assert_eq!(redis.ask(&["KEYS", "*"]), "");
+    // It is counted as requests are.
+    let node = node.node();
+    let metrics = node.webhooks.of(node.apps.by_id("app-one").unwrap().index);
+    eventually("all are delivered", || metrics.delivered.value() == 3);
+    assert_eq!((metrics.sent.value(), metrics.failed.value(), metrics.depth.value()), (3, 0, 0));
 }
 
 #[test]

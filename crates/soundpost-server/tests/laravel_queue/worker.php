@@ -3,9 +3,10 @@
 // A worker of Laravel's queue, as `php artisan queue:work redis` builds it, with nothing of our own between it and Redis.
 //
 // Arguments: JSON, {"autoload":[FILE,..],"class":FILE,"port":6379,"database":0,"prefix":"","queue":"default",
-// "block_for":null|SECONDS,"jobs":COUNT,"tries":COUNT,"backoff":SECONDS,"fail":[NAME,..],"seconds":SECONDS}
+// "block_for":null|SECONDS,"jobs":COUNT,"tries":COUNT,"backoff":SECONDS,"fail":[NAME,..],"seconds":SECONDS,
+// "push":null|{"job":NAME,"data":{..}}}
 //
-// Runs until COUNT jobs were taken or the time is over. Prints a line of JSON for each thing that happens: {"did":"waits"},
+// With "push" it pushes a job as an app does, and ends. Else it runs until COUNT jobs were taken or the time is over. Prints a line of JSON for each thing that happens: {"did":"waits"},
 // {"did":"event","name":"pusher.cache_miss","event":{..},"app":ID}, {"did":"processed|failed|threw",..}.
 // The first time that an event named in "fail" comes, its listener throws.
 
@@ -83,6 +84,12 @@ $queue->addConnection([
     'retry_after' => 90,
     'block_for' => $settings['block_for'],
 ], 'redis');
+
+if ($settings['push'] !== null) {
+    ['job' => $job, 'data' => $data] = $settings['push'];
+    say(['did' => 'pushed', 'id' => $queue->getConnection('redis')->push($job, $data)]);
+    exit;
+}
 
 $fail = $settings['fail'];
 $events->listen('pusher.*', function (string $name, array $payload) use (&$fail): void {
