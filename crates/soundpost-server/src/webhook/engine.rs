@@ -113,7 +113,11 @@ impl Run {
             tokio::select! {
                 () = self.inbox.filled() => {}
                 () = self.source.filled() => {}
-                changed = self.replaced.changed() => if changed.is_err() { return },
+                changed = self.replaced.changed() => match changed {
+                    // What it comes to is for the work to look at.
+                    Ok(()) => self.replaced.mark_changed(),
+                    Err(_) => return,
+                },
                 changed = self.phases.changed() => if changed.is_err() { return },
                 () = until(next) => {}
             }
