@@ -50,7 +50,7 @@ export const ROOT = path.resolve(here, '../../../..')
 /** Where the build puts things; screenshots go there too. */
 export const TARGET = process.env.CARGO_TARGET_DIR ?? path.join(ROOT, 'target')
 
-const BINARY = process.env.SERVER_BINARY ?? path.join(TARGET, 'release/soundpost')
+export const BINARY = process.env.SERVER_BINARY ?? path.join(TARGET, 'release/soundpost')
 
 /** Programs that run, each with the signal that surely ends it. */
 const children = new Map()
