@@ -10,8 +10,10 @@ import path from 'node:path'
 import { after, before, describe, test } from 'node:test'
 import { pathToFileURL } from 'node:url'
 import { freePort } from './cluster/redis.mjs'
-import { BINARY, ROOT, TARGET, configOf, makeFolder, startProgram } from './harness.mjs'
+import { BINARY, ROOT, TARGET, configOf, eventually, makeFolder, startProgram, subscribed } from './harness.mjs'
 import { makeCertificates } from './tls.mjs'
+import { startStage } from './webhook_stage.mjs'
+import { startTarget } from './webhook_target.mjs'
 
 const page = readFileSync(path.join(ROOT, 'docs/webhooks.md'), 'utf8')
 const APP = { appId: 'shop', key: 'shop-key', secret: 'the-secret-of-the-shop' }
@@ -49,8 +51,7 @@ const forged = () => [
 const lowercase = (headers) => Object.fromEntries(Object.entries(headers).map(([name, value]) => [name.toLowerCase(), value]))
 
 /** What Soundpost has sent: headers and text of each request. */
-let sent = []
-const phpSaid = []
+const sent = []
 let php
 
 before(async () => {
@@ -88,6 +89,26 @@ function post(port, { headers, body }) {
 const eventsIn = ({ body }) => JSON.parse(body).events
 
 describe('docs/webhooks.md', () => {
+  test('PHP, and what is sent to the others', async (t) => {
+    const target = await startTarget(t, { app: APP })
+    const settings = { settings: { subscription_count: true }, webhooks: [{ url: target.url }, { url: `http://127.0.0.1:${php.port}/webhook.php` }] }
+    const { connected } = await startStage(t, { app: APP, ...settings })
+    const { channel } = await subscribed(await connected('ada'), 'presence-room')
+    channel.trigger('client-x', { text: 'Zoë \u{1F600} "/"' })
+    await subscribed(await connected('ben'), 'cache-prices')
+    await target.hears('client_event presence-room client-x')
+    await target.hears('subscription_count cache-prices 1')
+    for (const { name, channel } of target.told) {
+      await eventually(() => php.said.some((line) => line.endsWith(` ${name} ${channel}`)), `${name} in PHP's log`)
+    }
+    sent.push(...target.requests.map(({ rawHeaders, text }) => {
+      const pairs = rawHeaders.flatMap((header, n) => (n % 2 ? [] : [[header, rawHeaders[n + 1]]]))
+      return { headers: Object.fromEntries(pairs), body: text }
+    }))
+    for (const request of forged()) assert.equal(await post(php.port, request), 401, JSON.stringify(request))
+    assert.equal(await post(php.port, made()), 200)
+  })
+
   for (const [n, name] of ['with the SDK', 'without'].entries()) {
     test(`Node, ${name}`, async () => {
       const { eventsOf } = await import(pathToFileURL(file(`webhook${n}.mjs`, blocks('Node', 'js')[n])))
@@ -102,11 +123,6 @@ describe('docs/webhooks.md', () => {
       assert.deepEqual(askPython(`webhook${n}`, forged()), forged().map(() => null))
     })
   }
-
-  test('PHP', async () => {
-    for (const request of forged()) assert.equal(await post(php.port, request), 401, JSON.stringify(request))
-    assert.equal(await post(php.port, made()), 200)
-  })
 
   test('settings, as the server reads them', (t) => {
     const certificates = makeCertificates()
