@@ -114,8 +114,7 @@ impl Run {
                 () = self.inbox.filled() => {}
                 () = self.source.filled() => {}
                 changed = self.replaced.changed() => match changed {
-                    // What it comes to is for the work to look at.
-                    Ok(()) => self.replaced.mark_changed(),
+                    Ok(()) => self.targets.follow(&mut self.source),
                     Err(_) => return,
                 },
                 changed = self.phases.changed() => if changed.is_err() { return },

@@ -148,6 +148,12 @@ impl Targets {
         }
     }
 
+    /// What each was told and not given yet, in the order of configuration.
+    #[cfg(test)]
+    pub(super) fn take_incoming(&mut self) -> Vec<Vec<Incoming>> {
+        self.by_app.values_mut().flatten().map(|entry| std::mem::take(&mut entry.incoming)).collect()
+    }
+
     /// From here on no event waits for others to fill a body.
     pub(super) fn flush(&self) {
         self.by_app.values().flatten().for_each(|entry| entry.target.flush());

@@ -1,0 +1,177 @@
+//! From what happens on a node to its receivers: order, retries, and who waits for whom.
+
+use std::{
+    collections::BTreeMap,
+    time::{Duration, Instant},
+};
+
+use soundpost_protocol::{app::AppSecret, webhook::event::Event, webhook::signature};
+use soundpost_server::webhook::metrics::Dropped;
+
+use crate::{
+    hook,
+    node::{TestNode, app, batches, eventually, of_channels, webhook},
+    receiver::{Act, OK, Received, Receiver, say, status},
+};
+
+#[test]
+fn each_webhook_gets_its_own_request_over_its_own_connection() {
+    let (all, orders) = (Receiver::start(|_| say(OK)), Receiver::start(|_| say(OK)));
+    let node = TestNode::start(vec![app(vec![
+        webhook(&all.url("http")),
+        of_channels(&orders.url("http"), "orders"),
+    ])]);
+    node.event("orders", &Event::ChannelOccupied);
+    node.event("users", &Event::ChannelOccupied);
+    let body = |request: &Received| String::from_utf8(request.body.clone()).unwrap();
+    let mut channels: Vec<_> = (0..2)
+        .map(|_| all.next())
+        .map(|request| {
+            let text = body(&request);
+            let (time, event) = text.strip_prefix("{\"time_ms\":").unwrap().split_once(',').unwrap();
+            assert!(time.parse::<u64>().unwrap() > 1_700_000_000_000);
+            let secret = AppSecret::new("secret-one");
+            let [_, key, signed] = signature::headers(&hook::app("one").key, &secret, &request.body);
+            assert_eq!(request.header(key.0), Some(&*key.1));
+            assert_eq!(request.header(signed.0), Some(&*signed.1));
+            event.to_owned()
+        })
+        .collect();
+    channels.sort();
+    let event = |channel| format!(r#""events":[{{"name":"channel_occupied","channel":"{channel}"}}]}}"#);
+    assert_eq!(channels, [event("orders"), event("users")]);
+    assert!(body(&orders.next()).ends_with(&event("orders")));
+    eventually("all to be counted", || node.metrics().delivered.value() == 3);
+    assert_eq!((node.metrics().depth.value(), orders.try_next().is_none()), (0, true));
+}
+
+/// The counts that came of each channel, in their order, and how many requests it took.
+fn counts(receiver: &Receiver, events: usize) -> (BTreeMap<String, Vec<u64>>, usize) {
+    let (mut all, mut requests, mut seen) = (BTreeMap::<_, Vec<_>>::new(), 0, 0);
+    while seen < events {
+        requests += 1;
+        for event in receiver.next().events() {
+            let channel = event["channel"].as_str().unwrap().to_owned();
+            all.entry(channel).or_default().push(event["subscription_count"].as_u64().unwrap());
+            seen += 1;
+        }
+    }
+    (all, requests)
+}
+
+#[test]
+fn the_order_of_a_channel_stands_however_long_answers_take() {
+    let receiver = Receiver::start(|request| {
+        // Between 0 and 10 ms, by chance of the signature.
+        let wait = u64::from(request.header("X-Pusher-Signature").unwrap().as_bytes()[0]) % 10;
+        [vec![Act::Wait(Duration::from_millis(wait))], say(OK)].concat()
+    });
+    let node = TestNode::start(vec![app(vec![webhook(&receiver.url("http"))])]);
+    for part in 0..5 {
+        for channel in ["a", "b", "c", "d", "e", "f"] {
+            node.counts(channel, part * 8..(part + 1) * 8);
+        }
+    }
+    let (counts, requests) = counts(&receiver, 240);
+    assert!(counts.values().all(|counts| counts.iter().copied().eq(0..40)), "{counts:?}");
+    assert_eq!((counts.len(), requests, receiver.connections()), (6, 240, 4));
+}
+
+#[test]
+fn batches_keep_the_order_and_save_requests() {
+    let receiver = Receiver::start(|_| say(OK));
+    let node = TestNode::start(vec![app(vec![batches(&receiver.url("http"), 50, 100)])]);
+    for channel in ["a", "b", "c"] {
+        node.counts(channel, 0..200);
+    }
+    let (counts, requests) = counts(&receiver, 600);
+    assert!(counts.values().all(|counts| counts.iter().copied().eq(0..200)), "{counts:?}");
+    assert!((6..=12).contains(&requests), "{requests}");
+}
+
+#[test]
+fn a_failure_is_tried_again_with_the_same_bytes_and_holds_up_its_channel_alone() {
+    let failed = std::sync::atomic::AtomicU32::new(0);
+    let receiver = Receiver::start(move |request| {
+        use std::sync::atomic::Ordering::Relaxed;
+        let is_first =
+            String::from_utf8_lossy(&request.body).contains(r#""channel":"a","subscription_count":0"#);
+        if is_first && failed.fetch_add(1, Relaxed) < 2 { status(503) } else { say(OK) }
+    });
+    let node = TestNode::start(vec![app(vec![webhook(&receiver.url("http"))])]);
+    node.counts("a", 0..3);
+    node.counts("b", 0..3);
+    let all: Vec<_> = (0..8).map(|_| receiver.next()).collect();
+    let of = |channel: &str| {
+        let is_of = |request: &&Received| request.events()[0]["channel"] == channel;
+        all.iter().filter(is_of).cloned().collect::<Vec<_>>()
+    };
+    let (a, b) = (of("a"), of("b"));
+    assert_eq!(
+        a.iter()
+            .map(|request| request.events()[0]["subscription_count"].as_u64().unwrap())
+            .collect::<Vec<_>>(),
+        [0, 0, 0, 1, 2]
+    );
+    for again in &a[1..3] {
+        assert_eq!((&again.head, &again.body), (&a[0].head, &a[0].body));
+    }
+    let pauses = [a[1].at - a[0].at, a[2].at - a[1].at].map(|pause| pause.as_secs_f64());
+    assert!((0.9..3.0).contains(&pauses[0]) && (1.9..5.0).contains(&pauses[1]), "{pauses:?}");
+    assert!(b[2].at < a[1].at, "the other channel has gone on");
+    let metrics = node.metrics();
+    eventually("all to be counted", || metrics.delivered.value() == 6);
+    assert_eq!([metrics.sent.value(), metrics.failed.value(), metrics.retried.value()], [8, 2, 2]);
+}
+
+#[test]
+fn what_is_refused_for_good_is_dropped_at_once() {
+    let receiver = Receiver::start(|request| {
+        let count = request.events()[0]["subscription_count"].as_u64().unwrap();
+        status([404, 301, 410, 200][usize::try_from(count).unwrap()])
+    });
+    let node = TestNode::start(vec![app(vec![webhook(&receiver.url("http"))])]);
+    node.counts("a", 0..4);
+    let begun = Instant::now();
+    (0..4).for_each(|_| drop(receiver.next()));
+    assert!(begun.elapsed() < Duration::from_secs(5));
+    eventually("all to be counted", || node.metrics().delivered.value() == 1);
+    assert_eq!(node.metrics().dropped(Dropped::Refused).value(), 3);
+    assert_eq!(receiver.connections(), 1);
+}
+
+#[test]
+fn a_slow_target_delays_no_other() {
+    let slow = Receiver::start(|_| [vec![Act::Wait(Duration::from_secs(60))], say(OK)].concat());
+    let absent = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
+    let fast = Receiver::start(|_| say(OK));
+    let node = TestNode::start(vec![app(vec![
+        webhook(&slow.url("http")),
+        webhook(&format!("http://{absent}/")),
+        webhook(&fast.url("http")),
+    ])]);
+    let begun = Instant::now();
+    for n in 0..500 {
+        node.counts(&format!("c{}", n % 50), n..n + 1);
+    }
+    (0..500).for_each(|_| drop(fast.next()));
+    assert!(begun.elapsed() < Duration::from_secs(8), "{:?}", begun.elapsed());
+    assert_eq!(slow.connections(), 4, "no more than four are under way");
+    eventually("what waits to be counted", || node.metrics().depth.value() == 1000);
+}
+
+#[test]
+fn what_is_too_much_for_a_target_pushes_its_oldest_out() {
+    let receiver = Receiver::start(|_| vec![Act::Wait(Duration::from_secs(60))]);
+    let node = TestNode::start(vec![app(vec![webhook(&receiver.url("http"))])]);
+    let metrics = node.metrics();
+    for part in 0..11 {
+        node.counts("a", part * 1000..(part + 1) * 1000);
+        eventually("the engine to have taken them", || {
+            metrics.depth.value() + metrics.dropped(Dropped::Overflow).value() == (part + 1) * 1000
+        });
+    }
+    // One is under way, and 10,000 wait.
+    assert_eq!(metrics.dropped(Dropped::Overflow).value(), 999);
+    assert_eq!(receiver.next().events()[0]["subscription_count"], 0);
+}
