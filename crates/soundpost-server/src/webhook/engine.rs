@@ -198,6 +198,3 @@ async fn until(next: Option<Instant>) {
         None => std::future::pending().await,
     }
 }
-
-#[cfg(test)]
-mod tests;

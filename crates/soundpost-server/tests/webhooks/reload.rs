@@ -26,6 +26,7 @@ fn new_webhooks_begin_and_removed_ones_end() {
     node.node.apps.replace(vec![app(vec![webhook(&first.url("http"))])]);
     node.event("b", &Event::ChannelOccupied);
     assert_eq!(first.next().events()[0]["channel"], "b");
+    eventually("its answer to be there", || node.metrics().delivered.value() == 1);
     node.node.apps.replace(vec![app(vec![webhook(&first.url("http")), webhook(&second.url("http"))])]);
     node.event("c", &Event::ChannelOccupied);
     assert_eq!(first.next().events()[0]["channel"], "c");

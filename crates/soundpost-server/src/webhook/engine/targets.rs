@@ -176,12 +176,20 @@ impl Targets {
 impl Entry {
     /// The same target under settings that may be others. What is in the files that they name may have changed anyhow.
     fn under(mut self, app: &Arc<App>, webhook: &Arc<Webhook>, means: &Means) -> Self {
-        if !Arc::ptr_eq(&self.app, app) || is_https(webhook) {
+        if !self.is_same(app, webhook) {
             self.target.set(means.carrier(app, webhook), webhook.target.batching);
-            self.app = Arc::clone(app);
-            self.webhook = Arc::clone(webhook);
         }
+        self.app = Arc::clone(app);
+        self.webhook = Arc::clone(webhook);
         self
+    }
+
+    /// Whether it is told in the same way as before, so that it can keep its connections.
+    fn is_same(&self, app: &App, webhook: &Webhook) -> bool {
+        !is_https(webhook)
+            && *self.webhook == *webhook
+            && self.app.key == app.key
+            && self.app.secret.is_same(&app.secret)
     }
 
     fn end(self, source: &mut Source) {
