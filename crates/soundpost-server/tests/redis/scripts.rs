@@ -1,5 +1,9 @@
 //! The scripts by themselves: what they do to a real Redis.
 
+mod bench;
+mod history;
+mod told;
+
 use redis_client::{Connection, cmd};
 use soundpost_server::adapter::redis::Script;
 
@@ -15,9 +19,13 @@ struct Scripts {
 
 impl Scripts {
     fn load(store: &Store) -> Self {
+        Self::load_for(store, false)
+    }
+
+    fn load_for(store: &Store, is_sharded: bool) -> Self {
         let mut connection = store.connect();
         let mut load = |script: Script| {
-            cmd("SCRIPT").arg("LOAD").arg(script.text(false)).query(&mut connection).unwrap()
+            cmd("SCRIPT").arg("LOAD").arg(script.text(is_sharded)).query(&mut connection).unwrap()
         };
         let digests = Script::ALL.into_iter().map(&mut load).collect();
         Self { connection, digests }

@@ -121,7 +121,7 @@ impl Known<'_> {
         reply: &Reply,
         malformed: &mut u64,
     ) -> Option<(Answer, Option<KeptFrame>)> {
-        let [_, shares, over, kept @ ..] = items(reply) else { return None };
+        let [_, _, shares, over, kept @ ..] = items(reply) else { return None };
         let shares = self.shares(shares, malformed);
         Some((Answer { shares, over: lives(over) }, kept_frame(kept)))
     }

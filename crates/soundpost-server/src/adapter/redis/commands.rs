@@ -1,17 +1,18 @@
 //! What channels ask for, as commands, and what each command is answered with.
 
-use std::{cell::RefCell, collections::HashSet, rc::Rc, time::Instant};
+use std::{cell::RefCell, collections::HashSet, iter, rc::Rc, time::Instant};
 
 use bytes::Bytes;
 use soundpost_protocol::{
     cluster::{
-        channel::Effect,
+        channel::{Confirmed, Effect, KnownUser},
         share::{Change, field},
     },
     presence::NodeId,
 };
 
 use super::{
+    holding::Carrying,
     keys, messages,
     outbox::Publish,
     query::Gathering,
@@ -56,6 +57,12 @@ pub(super) enum Expect {
     Tags(NodeId),
     /// The share of such a life under this tag was taken away.
     Reaped(NodeId, Bytes),
+    /// The tag stands in the own index, and that of the other life may forget it.
+    TakenOver(NodeId, Bytes),
+    /// What was held under this tag and was due is told.
+    Finished(Bytes),
+    /// Events were put into the stream of a webhook.
+    Carried(Rc<RefCell<Carrying>>),
     /// Nothing follows from it.
     Nothing,
 }
@@ -95,9 +102,9 @@ impl Session<'_> {
             Effect::Change { sequence, follows, change } => {
                 self.change(asked(subject, tag, sequence), follows, &change, is_silent);
             }
-            Effect::Replace { sequence, predecessors, entries, count, known, .. } => {
+            Effect::Replace { sequence, predecessors, entries, count, confirmed, known } => {
                 let asked = asked(subject, tag, sequence);
-                self.replace(asked, [&predecessors, &known], &entries, count);
+                self.replace(asked, [&predecessors, &known], &entries, count, confirmed.as_ref());
             }
             Effect::Read { ticket, known } => self.read(asked(subject, tag, ticket), &known),
             Effect::Enter { .. }
@@ -140,6 +147,7 @@ impl Session<'_> {
         let names = &self.shared.names;
         let (share, sharers) = (names.share(tag, life), names.sharers(tag));
         let (tombstone, topic) = (names.tombstone(tag, life), names.topic(tag));
+        let (users, base, wants) = (names.users(tag), names.base(tag), self.wants(&asked.subject));
         let (hex, sequence, follows) = (keys::hex(life), digits(sequence), digits(follows));
         let arguments = [
             hex.as_bytes(),
@@ -150,12 +158,14 @@ impl Session<'_> {
             &value,
             &message,
             MARKER_MILLISECONDS.as_bytes(),
+            &base,
+            &wants,
         ];
         let tag = tag.clone();
         self.script(
             &tag,
             Script::Change,
-            &[&share, &sharers, &tombstone, &topic],
+            &[&share, &sharers, &tombstone, &topic, &users],
             &arguments,
             Expect::Change(asked),
         );
@@ -167,6 +177,7 @@ impl Session<'_> {
         [predecessors, known]: [&[NodeId]; 2],
         entries: &[soundpost_protocol::cluster::share::Entry],
         count: u32,
+        confirmed: Option<&Confirmed>,
     ) {
         let Asked { tag, life, sequence, .. } = &asked;
         let Some(app) = self.app_of(&asked.subject) else { return };
@@ -174,21 +185,26 @@ impl Session<'_> {
         let names = &self.shared.names;
         let (share, sharers) = (names.share(tag, *life), names.sharers(tag));
         let (tombstone, topic) = (names.tombstone(tag, *life), names.topic(tag));
-        let (shares, tombstones) = (names.shares(tag), names.tombstones(tag));
-        let mut keys: Vec<&[u8]> = vec![&share, &sharers, &tombstone, &topic];
+        let (users, base, wants) = (names.users(tag), names.base(tag), self.wants(&asked.subject));
+        let mut keys: Vec<&[u8]> = vec![&share, &sharers, &tombstone, &topic, &users];
         let kept = is_cache(&asked.subject).then(|| names.kept(tag));
         keys.extend(kept.as_deref());
         let (hex, sequence) = (keys::hex(*life), digits(*sequence));
         let lengths = [predecessors, known].map(|lives| lives.len().to_string());
         let count = if has_members(&asked.subject) { String::new() } else { count.to_string() };
+        // Another node may have taken away what they held so long ago that nothing tells of it any more.
+        let confirmed = confirmed.filter(|_| !predecessors.iter().any(|life| self.node.is_long_gone(*life)));
+        let (known_before, count_before) = confirmed.map(before).unwrap_or_default();
         let mut arguments: Vec<&[u8]> = vec![
             hex.as_bytes(),
             sequence.as_bytes(),
             &message,
             MARKER_MILLISECONDS.as_bytes(),
             TOMBSTONE_MILLISECONDS.as_bytes(),
-            &shares,
-            &tombstones,
+            &base,
+            &wants,
+            known_before.as_bytes(),
+            count_before.as_bytes(),
             count.as_bytes(),
         ];
         let lives: Vec<_> = predecessors.iter().chain(known).map(|life| keys::hex(*life)).collect();
@@ -240,6 +256,17 @@ impl Session<'_> {
         master.commands.command(words);
         master.flights.push_back(Flight { sent_at, bytes, expect });
     }
+}
+
+/// What was known before an outage, as the script takes it, and how many connections there were.
+fn before(confirmed: &Confirmed) -> (String, String) {
+    let users = confirmed.users.iter().map(|known| match known {
+        KnownUser::No => '0',
+        KnownUser::Elsewhere => '1',
+        KnownUser::Here => '2',
+    });
+    let channel = if confirmed.is_occupied { '1' } else { '0' };
+    (iter::once(channel).chain(users).collect(), confirmed.count.to_string())
 }
 
 /// Whether an event of it is kept for newcomers.

@@ -155,7 +155,10 @@ impl Session<'_> {
         match body {
             Body::Heartbeat(apps) => self.heard_beat(life, sequence, &apps),
             Body::Farewell => {
-                self.node.end(life, self.now);
+                // It holds nothing any more, but something may still be held for webhooks.
+                if self.node.end(life, self.now) {
+                    self.reap_life(life);
+                }
             }
             Body::Terminate { user_id, present } => self.terminate(app, user_id, present),
             Body::Event { .. } | Body::Notice(_) | Body::Unknown { .. } => {

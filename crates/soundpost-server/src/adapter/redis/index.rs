@@ -23,6 +23,8 @@ pub(super) struct Index {
     /// What channels ask whose tags are on their way into it.
     held: HashMap<Bytes, VecDeque<Ask>, RandomState>,
     held_asks: usize,
+    /// The tags whose share is empty since that change, and which stay for as long as something is held for webhooks.
+    emptied: HashMap<Bytes, u64, RandomState>,
 }
 
 impl Index {
@@ -61,14 +63,14 @@ impl Session<'_> {
             *last = sequence;
             return Some(ask);
         }
-        if !is_more {
+        // What takes something out may hold it for webhooks.
+        if !is_more && self.wants(&ask.subject).is_empty() {
             return Some(ask);
         }
         self.index.tags.insert(tag.clone(), sequence);
         let life = self.node.life;
         let expect = if self.is_sharded { Expect::Indexed(tag.clone(), life) } else { Expect::Nothing };
-        let index = self.shared.names.index(life);
-        self.send(keys::index_tag(life).as_bytes(), &[b"SADD", &index, tag], expect);
+        self.add_to_index(tag, expect);
         if !self.is_sharded {
             return Some(ask);
         }
@@ -92,8 +94,46 @@ impl Session<'_> {
         if self.index.tags.get(tag) != Some(&sequence) {
             return;
         }
+        if self.node.holding.has(tag) {
+            self.index.emptied.insert(tag.clone(), sequence);
+            return;
+        }
         self.index.tags.remove(tag);
         self.remove_from_index(tag);
+    }
+
+    /// Nothing is held under this tag any more.
+    pub(super) fn let_go(&mut self, tag: &Bytes) {
+        if let Some(sequence) = self.index.emptied.remove(tag) {
+            self.unindex(tag, sequence);
+        }
+    }
+
+    /// Something is held under this tag by nobody else. False if the index names it already; else `expect` hears once it
+    /// does.
+    pub(super) fn name_held(&mut self, tag: &Bytes, expect: Expect) -> bool {
+        if self.index.tags.contains_key(tag) {
+            return false;
+        }
+        // The number of no change: the first change of a share here says that it is not empty.
+        self.index.tags.insert(tag.clone(), 0);
+        self.index.emptied.insert(tag.clone(), 0);
+        self.add_to_index(tag, expect);
+        true
+    }
+
+    /// The index is new, or it is not known what it names.
+    pub(super) fn name_all_held(&mut self) {
+        let tags: Vec<_> = self.node.holding.tags().cloned().collect();
+        for tag in tags {
+            self.name_held(&tag, Expect::Nothing);
+        }
+    }
+
+    fn add_to_index(&mut self, tag: &Bytes, expect: Expect) {
+        let life = self.node.life;
+        let index = self.shared.names.index(life);
+        self.send(keys::index_tag(life).as_bytes(), &[b"SADD", &index, tag], expect);
     }
 
     fn remove_from_index(&mut self, tag: &[u8]) {

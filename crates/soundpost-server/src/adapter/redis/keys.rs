@@ -1,4 +1,5 @@
-//! The names of everything in Redis. They are built and never parsed: who hears a topic keeps what it is about.
+//! The names of everything in Redis. They are built and never parsed: who hears a topic keeps what it is about. Only of the
+//! tags in an index it is read again which channel they are about.
 //!
 //! `N` is `prefix:database:channel`, for topics know no databases. What belongs to one channel carries the tag
 //! `{app/channel}`, so that a Redis Cluster has it on one server and one script can touch all of it; what belongs to a
@@ -70,6 +71,12 @@ pub(super) fn tag(app: &AppId, subject: &Subject) -> Bytes {
 /// The tag of a channel, or with a part of a name, and without its last byte, what the tags of all such begin with.
 pub(super) fn channel_tag(app: &AppId, channel: &str) -> Bytes {
     format!("{{{}/{channel}}}", app.as_str()).into()
+}
+
+/// The app and the channel of a tag that [`channel_tag`] has made; `None` for the others.
+pub(super) fn channel_of(tag: &[u8]) -> Option<(&str, &str)> {
+    let text = str::from_utf8(tag).ok()?.strip_prefix('{')?.strip_suffix('}')?;
+    text.split_once('/').filter(|(_, channel)| !channel.contains('/'))
 }
 
 fn user_tag(app: &AppId, user: &UserKey) -> Bytes {
@@ -155,6 +162,21 @@ impl Names {
         self.of(tag, b":", None)
     }
 
+    /// How many connections each user has.
+    pub(super) fn users(&self, tag: &[u8]) -> Bytes {
+        self.of(tag, b":u", None)
+    }
+
+    /// What is held for webhooks.
+    pub(super) fn held(&self, tag: &[u8]) -> Bytes {
+        self.of(tag, b":h", None)
+    }
+
+    /// What is to be carried to the streams of webhooks.
+    pub(super) fn outgoing(&self, tag: &[u8]) -> Bytes {
+        self.of(tag, b":o", None)
+    }
+
     /// What belongs to a webhook.
     pub(super) fn webhook(&self, app: &AppId, webhook: WebhookId) -> WebhookKeys {
         let tag = webhook_tag(app, webhook);
@@ -229,6 +251,17 @@ mod tests {
     }
 
     #[test]
+    fn a_tag_says_which_channel_it_is_about() {
+        let app = AppId::parse("one").unwrap();
+        assert_eq!(channel_of(&channel_tag(&app, "presence-@user")), Some(("one", "presence-@user")));
+        assert_eq!(channel_of(&webhook_tag(&app, WebhookId(1))), None);
+        for other in ["{one/@user/1}", "{one/@user/}", "{nodes}", "one/a", "{one/a", "", "{one/\u{e9}/}"] {
+            assert_eq!(channel_of(other.as_bytes()), None, "{other}");
+        }
+        assert_eq!(channel_of(b"{one/\xff}"), None);
+    }
+
+    #[test]
     fn no_two_things_share_a_name() {
         let app = |id: &str| {
             App::new(AppId::parse(id).unwrap(), AppKey::parse(id).unwrap(), AppSecret::new("secret"))
@@ -264,11 +297,10 @@ mod tests {
             for subject in channels.iter().chain(&users) {
                 let tag = tag(&app.app.id, subject);
                 [names.topic(&tag), names.sharers(&tag), names.kept(&tag)].into_iter().for_each(&mut add);
+                [names.users(&tag), names.held(&tag), names.outgoing(&tag)].into_iter().for_each(&mut add);
                 // Scripts build these.
                 let base = names.base(&tag);
-                ["u", "h", "n", "o", "b"]
-                    .into_iter()
-                    .for_each(|kind| add([&base, kind.as_bytes()].concat().into()));
+                ["n", "b"].into_iter().for_each(|kind| add([&base, kind.as_bytes()].concat().into()));
                 for life in lives {
                     [names.share(&tag, life), names.tombstone(&tag, life)].into_iter().for_each(&mut add);
                 }

@@ -55,6 +55,9 @@ impl InFlight {
             | Expect::Index(_)
             | Expect::Tags(_)
             | Expect::Reaped(..)
+            | Expect::TakenOver(..)
+            | Expect::Finished(_)
+            | Expect::Carried(_)
             | Expect::Nothing => {}
         }
     }

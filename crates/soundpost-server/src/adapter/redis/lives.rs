@@ -16,6 +16,7 @@ use tracing::{info, warn};
 use super::{
     answers,
     commands::Expect,
+    holding::Holding,
     keys, messages,
     numbers::Numbers,
     query::Living,
@@ -35,6 +36,8 @@ const TAKING_OVER: Duration = Duration::from_secs(4);
 const LEAVING: Duration = Duration::from_secs(2);
 /// Earlier lives of this process that are remembered.
 const FORMER_MAX: usize = 64;
+/// A life that was silent for so long may have had tombstones that are gone.
+const TRACELESS: Duration = Duration::from_secs(9 * 60);
 const LEASE_MILLISECONDS: &str = "6000";
 
 /// Own events that were delivered on this node, because Redis went away with them on their way.
@@ -55,7 +58,11 @@ pub(super) struct Node {
     pub(super) life: NodeId,
     /// Lives this process has had before.
     pub(super) former: Vec<NodeId>,
+    /// Those of them that were without a lease for so long that their tombstones may be gone.
+    long_gone: HashSet<NodeId>,
     born_at: Instant,
+    /// What Redis holds for webhooks and this node has to see to.
+    pub(super) holding: Holding,
     /// The others.
     pub(super) lives: Lives,
     /// Those that had a lease at the last beat.
@@ -86,7 +93,9 @@ impl Node {
         Self {
             life,
             former: Vec::new(),
+            long_gone: HashSet::new(),
             born_at: now,
+            holding: Holding::default(),
             lives: Lives::default(),
             leased: HashSet::new(),
             living: Arc::default(),
@@ -119,12 +128,22 @@ impl Node {
         life == self.life || self.former.contains(&life)
     }
 
-    /// Another life. The numbers of the one before mean nothing any more.
-    pub(super) fn renew(&mut self, life: NodeId, now: Instant) {
+    /// Whether what that earlier life held may have been taken away without a trace that is left.
+    pub(super) fn is_long_gone(&self, life: NodeId) -> bool {
+        self.long_gone.contains(&life)
+    }
+
+    /// Another life. The numbers of the one before mean nothing any more. `is_other_run`: because Redis is another process,
+    /// so that the others were cut off, too.
+    pub(super) fn renew(&mut self, life: NodeId, is_other_run: bool, now: Instant) {
         let before = std::mem::replace(&mut self.life, life);
         self.end(before, now);
+        let silent = self.renewed_at.map_or(Duration::ZERO, |at| now.saturating_duration_since(at));
+        if silent >= TRACELESS && !is_other_run {
+            self.long_gone.insert(before);
+        }
         if self.former.len() == FORMER_MAX {
-            self.former.remove(0);
+            self.long_gone.remove(&self.former.remove(0));
         }
         self.former.push(before);
         self.numbers = Numbers::new(life);
@@ -287,7 +306,7 @@ impl Session<'_> {
         let life = fresh_life(self.node.life);
         warn!(life = %keys::hex(life), "redis has no lease of this node: it was taken for gone, or redis was emptied; it begins a new life");
         self.shared.metrics.renewals.add(1);
-        self.node.renew(life, self.now);
+        self.node.renew(life, false, self.now);
         self.shared.cluster.renew(life);
         self.asks.retain(|ask| ask.effect == soundpost_protocol::cluster::channel::Effect::Unsubscribe);
         // They are older than what was not looked at yet.
@@ -295,6 +314,7 @@ impl Session<'_> {
             self.asks.push_front(ask);
         }
         self.beat();
+        self.name_all_held();
         self.shared.hearing.renew(life);
         self.shared.hearing.back();
     }
@@ -319,9 +339,13 @@ impl Session<'_> {
         self.send(keys::NODES, &[b"DEL", &lease], Expect::Nothing);
         // Whoever still holds something is found gone by the others, who take it away.
         if has_left {
-            let hex = keys::hex(life);
-            self.send(keys::index_tag(life).as_bytes(), &[b"DEL", &index], Expect::Nothing);
-            self.send(keys::NODES, &[b"ZREM", &lives, hex.as_bytes()], Expect::Nothing);
+            // What is held for webhooks is seen to by whoever takes over what the index names: the others, who hear the
+            // farewell, or if there are none, the next node that starts.
+            if self.node.holding.is_empty() {
+                let hex = keys::hex(life);
+                self.send(keys::index_tag(life).as_bytes(), &[b"DEL", &index], Expect::Nothing);
+                self.send(keys::NODES, &[b"ZREM", &lives, hex.as_bytes()], Expect::Nothing);
+            }
             self.say(&messages::farewell(life));
         }
         self.next_beat = self.now + LEASE;
@@ -355,7 +379,7 @@ impl Session<'_> {
         if is_new {
             let life = fresh_life(self.node.life);
             self.shared.metrics.renewals.add(1);
-            self.node.renew(life, self.now);
+            self.node.renew(life, is_other, self.now);
             self.shared.cluster.renew(life);
             self.shared.hearing.renew(life);
         }

@@ -6,6 +6,7 @@
 mod answers;
 mod commands;
 mod heard;
+mod holding;
 mod index;
 mod keys;
 mod lanes;
@@ -25,6 +26,7 @@ mod setup;
 pub mod streams;
 mod thread;
 mod topics;
+mod wants;
 pub mod wire;
 
 use std::{

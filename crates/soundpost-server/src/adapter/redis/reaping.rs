@@ -68,25 +68,52 @@ impl Session<'_> {
         let (hex, message) = (keys::hex(life), messages::gone(self.node.life, life));
         for tag in tags {
             let tag = answers::text(tag);
+            let wants = self.wants_of_tag(tag);
             let names = &self.shared.names;
             let (share, sharers) = (names.share(tag, life), names.sharers(tag));
             let (tombstone, topic) = (names.tombstone(tag, life), names.topic(tag));
-            let keys: [&[u8]; 4] = [&share, &sharers, &tombstone, &topic];
-            let arguments = [hex.as_bytes(), &message, TOMBSTONE_MILLISECONDS.as_bytes()];
+            let (users, base) = (names.users(tag), names.base(tag));
+            let keys: [&[u8]; 5] = [&share, &sharers, &tombstone, &topic, &users];
+            let arguments = [hex.as_bytes(), &message, TOMBSTONE_MILLISECONDS.as_bytes(), &base, &wants];
             let expect = Expect::Reaped(life, Bytes::copy_from_slice(tag));
             self.script(tag, Script::Reap, &keys, &arguments, expect);
         }
         self.reaping.steps = tags.len();
     }
 
-    /// A share is taken away, or was not there; only then may the index forget it.
-    pub(super) fn reaped(&mut self, life: NodeId, tag: &[u8], reply: &Reply) {
+    /// A share is taken away, or was not there. What is held there for webhooks is for this node to see to from now on.
+    pub(super) fn reaped(&mut self, life: NodeId, tag: &Bytes, reply: &Reply) {
         if matches!(reply, Reply::Error(_)) {
             self.reaping.has_failed = true;
-        } else {
-            let (index, home) = (self.shared.names.index(life), keys::index_tag(life));
-            self.send(home.as_bytes(), &[b"SREM", &index, tag], Expect::Nothing);
+            return self.step();
         }
+        if let [_, wait] = answers::items(reply)
+            && self.hold(tag, wait)
+            && self.name_held(tag, Expect::TakenOver(life, tag.clone()))
+        {
+            return;
+        }
+        self.forget(life, tag);
+    }
+
+    /// The own index names what was taken over.
+    pub(super) fn taken_over(&mut self, life: NodeId, tag: &Bytes, reply: &Reply) {
+        if matches!(reply, Reply::Error(_)) {
+            self.reaping.has_failed = true;
+            return self.step();
+        }
+        self.forget(life, tag);
+    }
+
+    /// Only now the other's index may forget it.
+    fn forget(&mut self, life: NodeId, tag: &[u8]) {
+        let (index, home) = (self.shared.names.index(life), keys::index_tag(life));
+        self.send(home.as_bytes(), &[b"SREM", &index, tag], Expect::Nothing);
+        self.step();
+    }
+
+    /// One of the steps for the first life is done.
+    fn step(&mut self) {
         self.reaping.steps = self.reaping.steps.saturating_sub(1);
         if self.reaping.steps > 0 {
             return;
@@ -95,7 +122,9 @@ impl Session<'_> {
             // The next beat lists the life again.
             return self.go_on();
         }
-        self.draw(life);
+        if let Some(life) = self.reaping.lives.front().copied() {
+            self.draw(life);
+        }
     }
 
     fn reaped_all(&mut self, life: NodeId) {

@@ -42,6 +42,9 @@ impl Session<'_> {
             Expect::Indexed(tag, life) => self.named_in_index(&tag, life),
             Expect::Tags(life) => self.reap(life, &reply),
             Expect::Reaped(life, tag) => self.reaped(life, &tag, &reply),
+            Expect::TakenOver(life, tag) => self.taken_over(life, &tag, &reply),
+            Expect::Finished(tag) => self.finished(&tag, &reply),
+            Expect::Carried(carrying) => self.carried(&carrying, &reply),
             Expect::Nothing => {}
         }
         Ok(())
@@ -91,7 +94,9 @@ impl Session<'_> {
         match answers::word(reply) {
             b"done" => {
                 hearing.done(subject, *sequence);
-                let is_empty = answers::items(reply).get(1).and_then(answers::number) == Some(1);
+                let [_, is_empty, wait] = answers::items(reply) else { return };
+                self.hold(tag, wait);
+                let is_empty = answers::number(is_empty) == Some(1);
                 if is_empty && *life == self.node.life {
                     self.unindex(tag, *sequence);
                 }
@@ -126,6 +131,9 @@ impl Session<'_> {
         };
         let is_empty = !answer.shares.iter().any(|share| share.life == *own && share.count > 0);
         hearing.answered(subject, *sequence, answer, kept);
+        if is_replacement && let Some(wait) = answers::items(reply).get(1) {
+            self.hold(tag, wait);
+        }
         if is_replacement && is_empty && *life == self.node.life {
             self.unindex(tag, *sequence);
         }

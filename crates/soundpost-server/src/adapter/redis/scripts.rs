@@ -4,11 +4,17 @@
 //! them any more has lost more than that, so the answer `NOSCRIPT` is the end of the connection.
 
 mod append;
+mod shares;
 mod stream;
+mod told;
 
 use bytes::Bytes;
 
-use self::append::APPEND;
+use self::{
+    append::APPEND,
+    shares::{CHANGE, READ, REAP, REPLACE},
+    told::{CARRIED, DIRECT, FINISH, HOOKS},
+};
 
 /// Names a script.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -35,111 +41,14 @@ pub enum Script {
     ReadStream,
     /// Take events out of it.
     Settle,
+    /// Tell webhooks of what was held for long enough.
+    Finish,
 }
 
 /// How often a share that is empty is found, milliseconds: its number must outlive what is still on its way.
 pub(super) const MARKER_MILLISECONDS: &str = "60000";
 /// How long a life that is over cannot change its share, milliseconds.
 pub(super) const TOMBSTONE_MILLISECONDS: &str = "600000";
-
-/// `KEYS`: share, sharers, tombstone, topic. `ARGV`: life, sequence, the one it follows, what to do (`set`, `del`,
-/// `count`), field, value, message (empty: silent), milliseconds of an empty share.
-///
-/// Answers `over`, `stale`, `gap`, or `done` and whether the own share is empty.
-const CHANGE: &str = "
-if redis.call('EXISTS', KEYS[3]) == 1 then return {'over'} end
-local last = redis.call('HGET', KEYS[1], 's') or '0000000000000000'
-local empty = redis.call('HLEN', KEYS[1]) <= 1
-if ARGV[2] <= last then return {'stale'} end
-if ARGV[4] ~= 'count' and ARGV[3] ~= last and not (ARGV[3] == '0000000000000000' and empty) then return {'gap'} end
-if ARGV[4] == 'set' then redis.call('HSET', KEYS[1], 's', ARGV[2], ARGV[5], ARGV[6])
-elseif ARGV[4] == 'del' then redis.call('HDEL', KEYS[1], ARGV[5]); redis.call('HSET', KEYS[1], 's', ARGV[2])
-elseif ARGV[6] == '0' then redis.call('DEL', KEYS[1]); redis.call('HSET', KEYS[1], 's', ARGV[2])
-else redis.call('HSET', KEYS[1], 's', ARGV[2], 'c', ARGV[6]) end
-local size = redis.call('HLEN', KEYS[1])
-local is_empty = 0
-if size <= 1 then
-  is_empty = 1
-  redis.call('PEXPIRE', KEYS[1], ARGV[8]); redis.call('HDEL', KEYS[2], ARGV[1])
-else
-  redis.call('PERSIST', KEYS[1])
-  redis.call('HSET', KEYS[2], ARGV[1], redis.call('HGET', KEYS[1], 'c') or (size - 1))
-end
-if ARGV[7] ~= '' then redis.call('PUBLISH', KEYS[4], ARGV[7]) end
-return {'done', is_empty}
-";
-
-/// `KEYS`: sharers, own share, and of cache channels what is kept. `ARGV`: life, what the names of shares begin with, what
-/// those of tombstones begin with, then other lives.
-///
-/// Answers a list of lives and their shares, those of the other lives that have a tombstone, then what is kept, and for how
-/// many milliseconds.
-const READ: &str = "
-local out, own = {}, false
-for _, life in ipairs(redis.call('HKEYS', KEYS[1])) do
-  own = own or life == ARGV[1]
-  out[#out + 1] = life; out[#out + 1] = redis.call('HGETALL', ARGV[2] .. life)
-end
-if not own then out[#out + 1] = ARGV[1]; out[#out + 1] = redis.call('HGETALL', KEYS[2]) end
-local over = {}
-for i = 4, #ARGV do
-  if redis.call('EXISTS', ARGV[3] .. ARGV[i]) == 1 then over[#over + 1] = ARGV[i] end
-end
-if not KEYS[3] then return {out, over} end
-return {out, over, redis.call('GET', KEYS[3]), redis.call('PTTL', KEYS[3])}
-";
-
-/// `KEYS`: share, sharers, tombstone, topic, and of cache channels what is kept. `ARGV`: life, sequence, message,
-/// milliseconds of an empty share, milliseconds of a tombstone, what the names of shares begin with, what those of
-/// tombstones begin with, the count (empty on presence channels), how many predecessors, how many other lives, the ones and
-/// the others, then field and value of each connection.
-///
-/// Answers `over`, `stale`, or `done`, a list of lives and their shares, those of the other lives that have a tombstone, then
-/// what is kept, and for how many milliseconds.
-const REPLACE: &str = "
-if redis.call('EXISTS', KEYS[3]) == 1 then return {'over'} end
-local last = redis.call('HGET', KEYS[1], 's') or '0000000000000000'
-if ARGV[2] <= last then return {'stale'} end
-local others = 11 + tonumber(ARGV[9])
-for i = 11, others - 1 do
-  redis.call('DEL', ARGV[6] .. ARGV[i]); redis.call('HDEL', KEYS[2], ARGV[i])
-  redis.call('SET', ARGV[7] .. ARGV[i], '', 'PX', ARGV[5])
-end
-local over, at = {}, others + tonumber(ARGV[10])
-for i = others, at - 1 do
-  if redis.call('EXISTS', ARGV[7] .. ARGV[i]) == 1 then over[#over + 1] = ARGV[i] end
-end
-redis.call('DEL', KEYS[1]); redis.call('HSET', KEYS[1], 's', ARGV[2])
-if ARGV[8] ~= '' and ARGV[8] ~= '0' then redis.call('HSET', KEYS[1], 'c', ARGV[8]) end
-for i = at, #ARGV, 1000 do redis.call('HSET', KEYS[1], unpack(ARGV, i, math.min(i + 999, #ARGV))) end
-local size = redis.call('HLEN', KEYS[1])
-if size <= 1 then redis.call('PEXPIRE', KEYS[1], ARGV[4]); redis.call('HDEL', KEYS[2], ARGV[1])
-else
-  local count = size - 1
-  if ARGV[8] ~= '' then count = ARGV[8] end
-  redis.call('HSET', KEYS[2], ARGV[1], count)
-end
-redis.call('PUBLISH', KEYS[4], ARGV[3])
-local out = {}
-for _, life in ipairs(redis.call('HKEYS', KEYS[2])) do
-  out[#out + 1] = life; out[#out + 1] = redis.call('HGETALL', ARGV[6] .. life)
-end
-if size <= 1 then out[#out + 1] = ARGV[1]; out[#out + 1] = {'s', ARGV[2]} end
-if not KEYS[5] then return {'done', out, over} end
-return {'done', out, over, redis.call('GET', KEYS[5]), redis.call('PTTL', KEYS[5])}
-";
-
-/// `KEYS`: share of the life that is over, sharers, its tombstone, topic. `ARGV`: that life, message, milliseconds of a
-/// tombstone.
-///
-/// Answers `nothing` or `done`.
-const REAP: &str = "
-redis.call('HDEL', KEYS[2], ARGV[1])
-if redis.call('DEL', KEYS[1]) == 0 then return {'nothing'} end
-redis.call('SET', KEYS[3], '', 'PX', ARGV[3])
-redis.call('PUBLISH', KEYS[4], ARGV[2])
-return {'done'}
-";
 
 /// `KEYS`: what is kept, topic. `ARGV`: message, milliseconds it is kept. Answers how many have heard it.
 const PUBLISH: &str = "
@@ -177,7 +86,7 @@ end
 
 impl Script {
     /// All, in the order of declaration.
-    pub const ALL: [Self; 11] = [
+    pub const ALL: [Self; 12] = [
         Self::Change,
         Self::Read,
         Self::Replace,
@@ -189,26 +98,26 @@ impl Script {
         Self::LetGo,
         Self::ReadStream,
         Self::Settle,
+        Self::Finish,
     ];
 
-    /// Its text. On a Redis Cluster topics belong to the server of their slot (`is_sharded`).
+    /// Its text. On a Redis Cluster (`is_sharded`) topics belong to the server of their slot, and the streams of webhooks
+    /// are on others than the channels.
     pub fn text(self, is_sharded: bool) -> String {
-        let added;
+        let hooks = if is_sharded { [CARRIED, "", HOOKS] } else { [DIRECT, APPEND, HOOKS] }.concat();
         let text = match self {
-            Self::Add => {
-                added = [APPEND, ADD].concat();
-                &added
-            }
-            Self::Change => CHANGE,
-            Self::Read => READ,
-            Self::Replace => REPLACE,
-            Self::Reap => REAP,
-            Self::Publish => PUBLISH,
-            Self::Beat => BEAT,
-            Self::Hold => stream::HOLD,
-            Self::LetGo => stream::LET_GO,
-            Self::ReadStream => stream::READ,
-            Self::Settle => stream::SETTLE,
+            Self::Change => hooks + CHANGE,
+            Self::Read => READ.to_owned(),
+            Self::Replace => hooks + REPLACE,
+            Self::Reap => hooks + REAP,
+            Self::Publish => PUBLISH.to_owned(),
+            Self::Beat => BEAT.to_owned(),
+            Self::Add => [APPEND, ADD].concat(),
+            Self::Finish => hooks + FINISH,
+            Self::Hold => stream::HOLD.to_owned(),
+            Self::LetGo => stream::LET_GO.to_owned(),
+            Self::ReadStream => stream::READ.to_owned(),
+            Self::Settle => stream::SETTLE.to_owned(),
         };
         text.replace("'PUBLISH'", if is_sharded { "'SPUBLISH'" } else { "'PUBLISH'" })
     }

@@ -183,6 +183,7 @@ impl Session<'_> {
             self.beat();
         }
         self.expire()?;
+        self.see_to_held();
         if self.now >= self.next_tick {
             self.next_tick = self.now + TICK;
             self.tick()?;
@@ -253,6 +254,9 @@ impl Session<'_> {
     /// When there is something to be done even if nothing comes.
     fn alarm_at(&self) -> Instant {
         let mut until = self.next_tick.min(self.next_beat);
+        if let Some(due) = self.node.holding.next() {
+            until = until.min(due);
+        }
         if self.in_flight.publishes > 0 {
             until = until.min(self.now + LOOK);
         }

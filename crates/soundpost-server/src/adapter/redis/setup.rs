@@ -130,6 +130,8 @@ impl Session<'_> {
         self.shared.metrics.connects.add(1);
         self.shared.cluster.enter();
         self.shared.outbox.open();
+        self.node.holding.reconnect(self.now);
+        self.name_all_held();
         if !is_new {
             self.check_index();
         }
