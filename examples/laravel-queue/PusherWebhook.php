@@ -32,7 +32,8 @@ class PusherWebhook
     public function handle(Job $job, array $data): void
     {
         foreach ($data['events'] as $at => $event) {
-            $done = 'pusher-webhook:'.$data['app_id'].':'.$data['event_ids'][$at];
+            // Another class may be told of the same event.
+            $done = static::class.':'.$data['app_id'].':'.$data['event_ids'][$at];
             if ($this->cache->has($done)) {
                 continue;
             }

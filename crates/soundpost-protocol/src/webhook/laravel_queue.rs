@@ -126,13 +126,18 @@ fn has_hash_tag(key: &str) -> bool {
 pub struct JobUuid(Box<str>);
 
 impl JobUuid {
-    /// Of the events that the job tells one webhook. It is the same for the same events, when they are pushed again by this
+    /// Of the events that the job tells one webhook of an app; webhooks of two apps may have one id. It is the same for the same events, when they are pushed again by this
     /// node or by another one: Laravel and a job can tell that they have had it.
     ///
     /// It has the form of version 4, random, as Laravel's have. What it is a digest of is as good as random: an event's id
     /// is never given again.
-    pub fn of(webhook: WebhookId, event_ids: &str) -> Self {
-        let digest = Sha256::new().chain_update(webhook.0.to_be_bytes()).chain_update(event_ids).finalize();
+    pub fn of(app: &AppId, webhook: WebhookId, event_ids: &str) -> Self {
+        let digest = Sha256::new()
+            .chain_update((app.as_str().len() as u64).to_be_bytes())
+            .chain_update(app.as_str())
+            .chain_update(webhook.0.to_be_bytes())
+            .chain_update(event_ids)
+            .finalize();
         let [a, b, c, d, e, f, g, h, i, j, k, l, m, n, o, p, ..]: [u8; 32] = digest.into();
         let number = u128::from_be_bytes([a, b, c, d, e, f, g, h, i, j, k, l, m, n, o, p]);
         // RFC 9562, 5.4: the version stands above 76 bits, the variant above 62.
@@ -222,8 +227,12 @@ mod tests {
     use serde_json::{Value, json};
 
     const WEBHOOK: WebhookId = WebhookId(0x1234);
-    /// Of that webhook and the events 1.1 and 1.2.
-    const UUID: &str = "12cd9f9d-2a59-4765-8feb-f9bef426881a";
+    /// Of the app `soundpost`, that webhook, and the events 1.1 and 1.2.
+    const UUID: &str = "ebc08020-c290-4f78-9361-6fe454d9d99b";
+
+    fn app(id: &str) -> AppId {
+        AppId::parse(id).unwrap()
+    }
 
     fn encoded(channel: &str, event: Event<'_>) -> Encoded {
         let id = EventId { life: NodeId(1), number: 1 };
@@ -233,8 +242,9 @@ mod tests {
     /// The ids are 1.1, 1.2 and so on.
     fn job_of(name: &JobName, events: &[Encoded]) -> Bytes {
         let ids: Vec<_> = (1..=events.len()).map(|number| format!("1.{number}")).collect();
-        let (app, ids) = (AppId::parse("soundpost").unwrap(), ids.join(","));
-        let job = Job { name, uuid: &JobUuid::of(WEBHOOK, &ids), app: &app, pushed_ms: 1_700_000_000_023 };
+        let (app, ids) = (app("soundpost"), ids.join(","));
+        let job =
+            Job { name, uuid: &JobUuid::of(&app, WEBHOOK, &ids), app: &app, pushed_ms: 1_700_000_000_023 };
         payload(job, &event::body(1_699_999_999_999, events), &ids)
     }
 
@@ -247,13 +257,13 @@ mod tests {
         assert_eq!(
             job_of(&name, &events),
             concat!(
-                r#"{"uuid":"12cd9f9d-2a59-4765-8feb-f9bef426881a","displayName":"App\\Jobs\\PusherWebhook","#,
+                r#"{"uuid":"ebc08020-c290-4f78-9361-6fe454d9d99b","displayName":"App\\Jobs\\PusherWebhook","#,
                 r#""job":"App\\Jobs\\PusherWebhook@handle","maxTries":null,"maxExceptions":null,"failOnTimeout":false,"#,
                 r#""backoff":null,"timeout":null,"data":{"app_id":"soundpost","event_ids":["1.1","1.2"],"#,
                 r#""time_ms":1699999999999,"events":["#,
                 r#"{"name":"channel_occupied","channel":"presence-a"},"#,
                 r#"{"name":"member_added","channel":"presence-a","user_id":"Zo\"ë"}]},"createdAt":1700000000,"#,
-                r#""id":"12cd9f9d-2a59-4765-8feb-f9bef426881a","attempts":0,"type":"job","#,
+                r#""id":"ebc08020-c290-4f78-9361-6fe454d9d99b","attempts":0,"type":"job","#,
                 r#""tags":["soundpost","app:soundpost"],"silenced":false,"pushedAt":"1700000000.023"}"#,
             )
         );
@@ -266,8 +276,8 @@ mod tests {
         let value: Value =
             serde_json::from_slice(&job_of(&name, &[encoded("a", Event::SubscriptionCount(3))])).unwrap();
         for (field, expected) in [
-            ("uuid", json!(JobUuid::of(WEBHOOK, "1.1").as_str())),
-            ("id", json!(JobUuid::of(WEBHOOK, "1.1").as_str())),
+            ("uuid", json!(JobUuid::of(&app("soundpost"), WEBHOOK, "1.1").as_str())),
+            ("id", json!(JobUuid::of(&app("soundpost"), WEBHOOK, "1.1").as_str())),
             ("job", json!("Hook")),
             ("displayName", json!("Hook")),
             ("attempts", json!(0)),
@@ -289,18 +299,20 @@ mod tests {
     }
 
     #[test]
-    fn a_job_is_named_by_its_webhook_and_its_events() {
-        let uuid = JobUuid::of(WEBHOOK, "1.1,1.2");
+    fn a_job_is_named_by_its_app_its_webhook_and_its_events() {
+        let of = |id, webhook, ids| JobUuid::of(&app(id), WebhookId(webhook), ids);
+        let uuid = of("soundpost", WEBHOOK.0, "1.1,1.2");
         assert_eq!(uuid.as_str(), UUID);
-        assert_eq!(uuid, JobUuid::of(WEBHOOK, "1.1,1.2"));
-        assert_ne!(uuid, JobUuid::of(WebhookId(0x1235), "1.1,1.2"));
-        assert_ne!(uuid, JobUuid::of(WEBHOOK, "1.1"));
+        assert_eq!(uuid, of("soundpost", WEBHOOK.0, "1.1,1.2"));
+        assert_ne!(uuid, of("soundpos", WEBHOOK.0, "1.1,1.2"));
+        assert_ne!(uuid, of("soundpost", WEBHOOK.0 + 1, "1.1,1.2"));
+        assert_ne!(uuid, of("soundpost", WEBHOOK.0, "1.1"));
     }
 
     proptest! {
         #[test]
         fn every_uuid_has_the_form_of_version_4(webhook: u64, event_ids in "[0-9a-f]{1,16}\\.[0-9a-f]{1,16}") {
-            let uuid = JobUuid::of(WebhookId(webhook), &event_ids);
+            let uuid = JobUuid::of(&app("soundpost"), WebhookId(webhook), &event_ids);
             let parts: Vec<_> = uuid.as_str().split('-').collect();
             prop_assert_eq!(parts.iter().map(|part| part.len()).collect::<Vec<_>>(), [8, 4, 4, 4, 12]);
             prop_assert!(parts.concat().bytes().all(|byte| matches!(byte, b'0'..=b'9' | b'a'..=b'f')));

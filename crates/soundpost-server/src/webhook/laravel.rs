@@ -144,7 +144,7 @@ impl LaravelCarrier {
         let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
         let job = Job {
             name: &self.job,
-            uuid: &JobUuid::of(self.webhook, &attempt.event_ids),
+            uuid: &JobUuid::of(&self.app, self.webhook, &attempt.event_ids),
             app: &self.app,
             pushed_ms: u64::try_from(since.as_millis()).unwrap_or(u64::MAX),
         };
