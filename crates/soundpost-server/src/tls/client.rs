@@ -99,15 +99,24 @@ fn disagreement(error: &Error) -> String {
 
 /// What is wrong with the server. `ca`: the key of the configuration that says whom we trust.
 fn of_server(ca: &str, error: &Error) -> Option<String> {
-    // Of two authorities with one name the signature tells which it was.
+    // Of two authorities with one name the key and the signature tell which it was.
     let is_unknown = matches!(
         error,
-        Error::InvalidCertificate(CertificateError::UnknownIssuer | CertificateError::BadSignature)
+        Error::InvalidCertificate(
+            CertificateError::UnknownIssuer
+                | CertificateError::BadSignature
+                | CertificateError::UnsupportedSignatureAlgorithmForPublicKeyContext { .. }
+        )
     );
     if is_unknown {
         return Some(format!("its certificate is of no authority that is trusted here; see {ca}"));
     }
     if let Error::InvalidCertificate(found) = error {
+        // The verifier's own errors have no other form here than their text.
+        if found.to_string().contains("CaUsedAsEndEntity") {
+            let made = "its certificate is that of an authority, which openssl req -x509 makes by itself";
+            return Some(format!("{made}; make it anew with basicConstraints=CA:FALSE"));
+        }
         return Some(format!("its certificate cannot be accepted: {found}"));
     }
     if matches!(error, Error::InvalidMessage(InvalidMessage::InvalidContentType)) {

@@ -35,6 +35,18 @@ impl Authority {
         Self { folder, issuer: Issuer::new(params, key) }
     }
 
+    /// For a receiver that uses the authority's own certificate, as `openssl req -x509` makes one.
+    pub(crate) fn itself(name: &str) -> (Self, Arc<ServerConfig>) {
+        let authority = Self::new();
+        let key = KeyPair::generate().unwrap();
+        let mut params = CertificateParams::new([name.to_owned()]).unwrap();
+        params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
+        let certificate = params.self_signed(&key).unwrap();
+        fs::write(authority.file(), certificate.pem()).unwrap();
+        let tls = config(vec![certificate.der().clone()], &key, rustls::ALL_VERSIONS);
+        (authority, tls)
+    }
+
     /// The file with its certificate.
     pub(crate) fn file(&self) -> PathBuf {
         self.folder.join("ca.crt")

@@ -30,6 +30,7 @@ fn a_receiver_whose_authority_is_given_is_believed() {
 #[test]
 fn a_receiver_that_cannot_be_believed_is_sent_nothing() {
     let (authority, other) = (Authority::new(), Authority::new());
+    let (own, itself) = Authority::itself("127.0.0.1");
     const UNKNOWN: &str =
         "TLS: its certificate is of no authority that is trusted here; see apps.webhooks.ca";
     // A system may have nobody at all to be trusted.
@@ -39,6 +40,7 @@ fn a_receiver_that_cannot_be_believed_is_sent_nothing() {
         (authority.serve("127.0.0.1", true), None, SYSTEM),
         (self_signed("127.0.0.1"), Some(&authority), UNKNOWN),
         (self_signed("127.0.0.1"), None, SYSTEM),
+        (itself, Some(&own), "make it anew with basicConstraints=CA:FALSE"),
         (authority.serve("app.test", true), Some(&authority), "TLS: its certificate cannot be accepted: "),
         (authority.serve("127.0.0.1", false), Some(&authority), "TLS: its certificate cannot be accepted: "),
     ] {
