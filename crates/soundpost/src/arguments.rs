@@ -28,11 +28,32 @@ pub(crate) enum Command {
     Check(CheckFlags),
     /// Ask the running server's admin listener whether it is ready, and exit
     Health(ServerFlags),
+    /// Send one made-up event to each webhook of an app, print what it answers, and exit
+    ///
+    /// The event is the first that the webhook wants, on a channel that its filter lets through, signed like any other. A
+    /// webhook that is a queue of Laravel's gets a job, which a worker of the app runs.
+    WebhookTest(WebhookTestFlags),
     /// Turn the configuration of Laravel Reverb, soketi, Sockudo or Pusher into a soundpost.toml
     ///
     /// Reads Laravel's config/reverb.php (with the .env of its project), a .env with REVERB_*, SOKETI_* or PUSHER_APP_*,
     /// soketi's JSON, and Sockudo's TOML or JSON. What has no counterpart becomes a comment.
     Import(ImportFlags),
+}
+
+/// The flags of `webhook-test`: those of the server, whom to tell, and for how long.
+#[derive(Debug, Args)]
+pub(crate) struct WebhookTestFlags {
+    #[command(flatten)]
+    server: ServerFlags,
+    /// The app, by its id
+    #[arg(long, value_name = "ID")]
+    pub(crate) app: String,
+    /// Only this one of its webhooks, counted from 0 as `soundpost check` shows them
+    #[arg(long, value_name = "NUMBER")]
+    pub(crate) webhook: Option<usize>,
+    /// How many seconds each may take; the server waits for 10
+    #[arg(long, value_name = "SECONDS", default_value_t = 10, value_parser = clap::value_parser!(u64).range(1..=60))]
+    pub(crate) timeout: u64,
 }
 
 /// The flags of `import`.
@@ -117,6 +138,7 @@ impl Arguments {
         let given = match &self.command {
             Some(Command::Start(flags) | Command::Health(flags)) => flags,
             Some(Command::Check(check)) => &check.server,
+            Some(Command::WebhookTest(test)) => &test.server,
             Some(Command::Import(_)) | None => &self.server,
         };
         Flags {

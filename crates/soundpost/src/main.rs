@@ -8,6 +8,7 @@ mod import;
 mod logs;
 mod notify;
 mod serve;
+mod webhook_test;
 
 use std::{
     env,
@@ -24,6 +25,7 @@ use soundpost_server::{
     config::{Files, Invocation, LogSettings, NoteLevel, Report, Settings},
     reload::Reload,
     tls::{Certificates, TlsClient},
+    webhook,
 };
 use tokio::sync::Notify;
 
@@ -56,6 +58,7 @@ fn run(arguments: &Arguments) -> Result<ExitCode, Box<dyn std::error::Error>> {
             let Invocation { flags, environment, dir } = invocation;
             let (settings, mut report) = Report::load(&flags, environment, &dir)?;
             logs::check(&settings.log)?;
+            webhook::http::check(&settings.apps)?;
             let certificates = Certificates::load(settings.server.tls.clone())?;
             report.warn(certificates.warnings(SystemTime::now()));
             if let Some(tls) = settings.redis.as_ref().and_then(|redis| redis.tls.as_ref()) {
@@ -65,6 +68,12 @@ fn run(arguments: &Arguments) -> Result<ExitCode, Box<dyn std::error::Error>> {
             return Ok(if is_good { ExitCode::SUCCESS } else { ExitCode::FAILURE });
         }
         Some(Command::Import(flags)) => import::import(flags)?,
+        Some(Command::WebhookTest(flags)) => {
+            let settings = invocation.load().1?;
+            drop(logs::start(&settings.log)?);
+            let all_took_it = webhook_test::tell(&settings, flags)?;
+            return Ok(if all_took_it { ExitCode::SUCCESS } else { ExitCode::FAILURE });
+        }
         Some(Command::Health(_)) => {
             let health::Healthy { address, degraded } = health::ask(invocation.load().1)?;
             let mut stdout = io::stdout().lock();

@@ -12,6 +12,7 @@ pub mod laravel;
 pub mod metrics;
 pub mod stream;
 pub mod target;
+pub mod trial;
 
 pub use engine::Engine;
 pub use inbox::{Happening, Inbox, What};
