@@ -122,6 +122,36 @@ fn every_refusal_is_one_line_that_says_what_to_do() {
 }
 
 #[test]
+fn webhooks_hold_at_once_and_those_before_stay_where_new_ones_cannot_be() {
+    let mut stage = Stage::new("webhooks", &format!("{SERVER}{APP}"));
+    let hook = |url: &str, more: &str| format!("{SERVER}{APP}[[apps.webhooks]]\nurl = \"{url}\"\n{more}");
+    let ids = |stage: &Stage| -> Vec<_> {
+        let app = stage.reloader.node.apps.by_id("a").unwrap();
+        app.app.webhooks.iter().map(|webhook| webhook.id).collect()
+    };
+    assert_eq!(stage.reload(&hook("https://a.test", "")), ReloadResult::Applied);
+    let before = ids(&stage);
+    assert_eq!(stage.reload(&hook("https://a.test", "")), ReloadResult::Unchanged);
+    assert_eq!(stage.reload(&hook("https://a.test", "headers = { A = \"b\" }\n")), ReloadResult::Applied);
+    assert_eq!(ids(&stage), before, "the same webhook with another header");
+    let authority = stage.file.with_file_name("ca.pem");
+    fs::write(&authority, "no certificate").unwrap();
+    assert_eq!(stage.reload(&hook("https://b.test", "ca = \"ca.pem\"\n")), ReloadResult::Refused);
+    assert!(stage.refusal().starts_with("apps.0.webhooks.0.ca: "), "{}", stage.refusal());
+    assert_eq!(ids(&stage), before);
+    let key = rcgen::KeyPair::generate().unwrap();
+    let certificate =
+        rcgen::CertificateParams::new(["b.test".to_owned()]).unwrap().self_signed(&key).unwrap();
+    fs::write(&authority, certificate.pem()).unwrap();
+    // A file that is named is looked at even while the settings with its name cannot hold.
+    assert_eq!([stage.reloader.watch.look(), stage.reloader.watch.look()], [false, true]);
+    assert_eq!(stage.runtime.block_on(stage.reloader.reload()), ReloadResult::Applied);
+    assert_ne!(ids(&stage), before);
+    assert_eq!(stage.reload(&format!("{SERVER}{APP}")), ReloadResult::Applied);
+    assert!(ids(&stage).is_empty());
+}
+
+#[test]
 fn a_file_that_comes_into_being_is_read_and_must_then_stay() {
     let mut stage = Stage::new("env", &format!("{SERVER}{APP}"));
     let env = stage.file.with_file_name(".env");
