@@ -3,14 +3,15 @@
 
 use std::{
     cell::{OnceCell, RefCell},
-    collections::BTreeMap,
+    collections::{BTreeMap, BTreeSet},
     env, fs,
     path::PathBuf,
     process,
     sync::atomic::{AtomicU32, Ordering},
 };
 
-use soundpost_server::config::{Flags, RedisServers, Report, Settings};
+use soundpost_protocol::webhook::Carrier;
+use soundpost_server::config::{Flags, RedisServers, RedisSettings, Report, Settings};
 
 use crate::Outcome;
 
@@ -118,6 +119,15 @@ fn check_settings(settings: &Settings) {
         let others = settings.apps.iter().skip(index + 1);
         assert!(others.into_iter().all(|other| other.id != app.id && other.key != app.key), "{app:?}");
         assert!(!app.activity_timeout.is_zero() && !app.ping_interval.is_zero(), "{app:?}");
+        // No event is told twice, and whoever is told by jobs has a Redis.
+        let ids: BTreeSet<_> = app.webhooks.iter().map(|webhook| webhook.id).collect();
+        assert!(ids.len() == app.webhooks.len() && ids.len() <= 32, "{app:?}");
+        for webhook in &app.webhooks {
+            if let Carrier::LaravelQueue(queue) = &webhook.carrier {
+                let names = queue.redis.as_ref().map(|url| RedisSettings::of_url(url).is_ok());
+                assert!(names.unwrap_or(settings.redis.is_some()), "{webhook:?}");
+            }
+        }
     }
     let is_local = server.listen.iter().all(|listen| listen.address.ip().is_loopback());
     assert!(is_local || !settings.development_app, "{settings:?}");
