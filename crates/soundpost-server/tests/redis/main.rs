@@ -22,6 +22,7 @@ mod store;
 #[path = "../sockets/support/mod.rs"]
 #[allow(dead_code, unused_imports, reason = "shared with the tests of a single node")]
 mod support;
+mod told;
 
 use serde_json::{Value, json};
 use soundpost_protocol::app::App;

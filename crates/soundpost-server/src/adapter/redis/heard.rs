@@ -156,7 +156,7 @@ impl Session<'_> {
             Body::Heartbeat(apps) => self.heard_beat(life, sequence, &apps),
             Body::Farewell => {
                 // It holds nothing any more, but something may still be held for webhooks.
-                if self.node.end(life, self.now) {
+                if self.node.end(life, self.now) && !self.node.is_own(life) {
                     self.reap_life(life);
                 }
             }

@@ -176,7 +176,8 @@ impl Session<'_> {
 
     fn keep_time(&mut self) -> Result<(), Lost> {
         let renounced = self.shared.cluster.take_renounced() == Some(self.node.life);
-        if renounced || self.node.is_lease_over(self.now) {
+        // Whoever takes over what it has held may find it gone before it has ended.
+        if (renounced || self.node.is_lease_over(self.now)) && !self.has_said_farewell {
             self.renew();
         }
         if self.now >= self.next_beat {
