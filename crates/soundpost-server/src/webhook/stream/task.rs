@@ -209,6 +209,8 @@ impl Task {
             Turn::GoesOn => self.held.look_again(),
             // What is in memory, another has sent or sends.
             Turn::Begins | Turn::Ends => {
+                // But what has come to its end by now has.
+                self.take_settled();
                 self.target.forget();
                 self.held.lose();
                 self.count(0);
