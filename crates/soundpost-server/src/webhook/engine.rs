@@ -163,7 +163,8 @@ impl Run {
             }
         }
         let given_up = self.targets.stop().await;
-        if given_up > 0 {
+        // What is kept elsewhere, another node sends.
+        if given_up > 0 && !self.source.keeps() {
             warn!(
                 given_up,
                 "webhooks: events given up because the node ends; their receivers were too slow, or away"

@@ -88,6 +88,14 @@ impl Source {
         }
     }
 
+    /// Whether what a target gives up is kept elsewhere, so that it is not lost.
+    pub(super) const fn keeps(&self) -> bool {
+        match self {
+            Self::Alone(_) => false,
+            Self::Streams(_) => true,
+        }
+    }
+
     /// Comes back when all is done that [`Self::flush`] leads to.
     pub(super) async fn flushed(&mut self, last: Instant) {
         match self {

@@ -196,7 +196,7 @@ impl Entry {
         source.gone(&self.key);
         let events = self.target.depth();
         self.target.stop();
-        if events > 0 {
+        if events > 0 && !source.keeps() {
             let TargetName { app, webhook, host } = name(&self.app, &self.webhook);
             warn!(%app, %webhook, %host, events, "webhook removed; what was still to be sent to it is given up");
         }
