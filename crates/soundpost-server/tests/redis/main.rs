@@ -11,6 +11,7 @@
 mod doors;
 mod ends;
 mod events;
+mod hooks;
 mod membership;
 mod outage;
 mod pressure;

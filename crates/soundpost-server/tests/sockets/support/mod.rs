@@ -21,7 +21,7 @@ use soundpost_server::{
     reload::Reload,
     server::{Died, Server},
 };
-use tokio::sync::watch;
+use tokio::{runtime::Handle, sync::watch};
 
 pub(crate) use self::{
     api::{Api, signed_target, unix_seconds},
@@ -51,6 +51,8 @@ pub(crate) struct TestServer {
     /// As configured; the first is the one that is meant where none is named.
     pub(crate) apps: Vec<App>,
     node: Arc<Node>,
+    #[allow(dead_code, reason = "only nodes of several are paused")]
+    runtime: Handle,
     stop: watch::Sender<u32>,
     thread: Option<JoinHandle<Result<(), Died>>>,
 }
@@ -86,12 +88,12 @@ impl TestServer {
                 let admin = server.admin_address().unwrap();
                 // Nowhere, if it listens on a Unix socket alone.
                 let address = server.addresses().first().copied().unwrap_or(([127, 0, 0, 1], 0).into());
-                tell.send((address, admin, Arc::clone(server.node()))).unwrap();
+                tell.send((address, admin, Arc::clone(server.node()), Handle::current())).unwrap();
                 server.run(asked).await
             })
         });
-        let (address, admin, node) = started.recv_timeout(DEADLINE).unwrap();
-        Self { address, admin, apps, node, stop, thread: Some(thread) }
+        let (address, admin, node, runtime) = started.recv_timeout(DEADLINE).unwrap();
+        Self { address, admin, apps, node, runtime, stop, thread: Some(thread) }
     }
 
     /// A client of the first app that has been greeted.
@@ -136,6 +138,12 @@ impl TestServer {
     /// The node, for what no client can see.
     pub(crate) const fn node(&self) -> &Arc<Node> {
         &self.node
+    }
+
+    /// Stops the main thread for so long, as a machine does that has no CPU to give; the others go on.
+    #[allow(dead_code, reason = "only nodes of several are paused")]
+    pub(crate) fn pause(&self, time: Duration) {
+        self.runtime.spawn(async move { std::thread::sleep(time) });
     }
 
     /// Asks the server to stop, as a first signal does.
