@@ -61,8 +61,9 @@ pub struct Streams {
 }
 
 /// What the task of a stream and everybody else share.
-#[derive(Default)]
-pub(super) struct Shared {
+struct Shared {
+    /// Whose stream it is, for the log.
+    key: TargetKey,
     backlog: Mutex<Backlog>,
     /// What the target is through with.
     settled: Mutex<Vec<Settled<Option<Place>>>>,
@@ -79,6 +80,17 @@ impl fmt::Debug for Shared {
 }
 
 impl Shared {
+    fn new(key: TargetKey) -> Self {
+        Self {
+            key,
+            backlog: Mutex::default(),
+            settled: Mutex::default(),
+            ending: Mutex::default(),
+            changed: Notify::new(),
+            overflow_line: Seldom::default(),
+        }
+    }
+
     /// Puts events behind those that this node has still to add. Does not wait: when there are too many, the oldest go.
     fn add(&self, events: impl IntoIterator<Item = Encoded>, metrics: &WebhookMetrics) {
         let lost = self.backlog.lock().push(events);
@@ -113,7 +125,7 @@ impl Streams {
 
     /// Who hears what becomes of the events of a target that is about to begin.
     pub(super) fn heard(&mut self, key: &TargetKey) -> Heard {
-        let shared = Arc::new(Shared::default());
+        let shared = Arc::new(Shared::new(key.clone()));
         // One of the same name ends.
         if let Some(before) = self.by_key.insert(key.clone(), Arc::clone(&shared)) {
             before.end(Instant::now());

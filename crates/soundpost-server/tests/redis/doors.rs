@@ -184,7 +184,7 @@ fn a_node_is_starting_until_it_knows_whether_redis_is_there() {
 }
 
 /// The line for `ACL SETUSER` in the documentation, with a password.
-fn acl_line() -> String {
+pub(super) fn acl_line() -> String {
     let page = include_str!("../../../../docs/scaling.md");
     let line = page.lines().find(|line| line.starts_with("ACL SETUSER soundpost ")).unwrap();
     let rules: Vec<_> = ACL_RULES.split_whitespace().collect();

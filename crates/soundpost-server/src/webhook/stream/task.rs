@@ -23,8 +23,9 @@ use crate::{
     },
     seldom::Seldom,
     webhook::{
+        engine::TargetKey,
         metrics::Dropped,
-        target::{Incoming, Permit, TargetHandle},
+        target::{Incoming, Permit, Place, TargetHandle},
     },
 };
 
@@ -250,11 +251,15 @@ impl Task {
     }
 
     /// An entry of another version of this program, or of somebody else.
-    fn unreadable(&mut self, place: crate::webhook::target::Place) {
+    fn unreadable(&mut self, place: Place) {
         self.held.give_up(place);
         self.target.metrics().dropped(Dropped::Abandoned).add(1);
         if self.unreadable_line.is_due() {
-            warn!("webhooks: an event in redis that this version cannot read; dropped");
+            let TargetKey { app_id, webhook, .. } = &self.shared.key;
+            warn!(
+                app = app_id.as_str(), %webhook, %place,
+                "webhook: an event in redis that this version cannot read is dropped"
+            );
         }
     }
 

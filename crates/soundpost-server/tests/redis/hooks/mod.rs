@@ -33,7 +33,8 @@ use self::{
     relay::Relay,
 };
 use super::{
-    processes::{Cluster, Data, local, wait_until},
+    doors::acl_line,
+    processes::{Cluster, Data, known_as, local, wait_until},
     support::{ReloadingServer, app_file},
     *,
 };

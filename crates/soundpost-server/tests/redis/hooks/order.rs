@@ -40,6 +40,25 @@ fn a_redis_cluster_carries_webhooks_too() {
 }
 
 #[test]
+fn the_rights_that_the_documentation_names_are_enough_for_webhooks() {
+    let (store, receiver) = (Store::start(), Receiver::start(|_| status(200)));
+    assert_eq!(store.say(&acl_line()), ["OK"]);
+    let settings = known_as(redis(&store), Some("soundpost"), "secret");
+    let (one, two) = (start(telling(&receiver), settings.clone()), start(telling(&receiver), settings));
+    await_connected(&one);
+    await_connected(&two);
+    note(&one, "private-x", 1);
+    gather(&receiver, 1);
+    wait_until("all is settled", || depth(&store, &receiver) == 0);
+    one.begin_stop();
+    wait_until("the node ends", || one.has_ended());
+    wait_until("somebody sends", || !sender(&store, &receiver).is_empty());
+    note(&two, "private-x", 2);
+    gather(&receiver, 1);
+    assert_eq!(two.metric("soundpost_redis_errors_total"), 0);
+}
+
+#[test]
 fn many_who_miss_the_event_of_a_cache_channel_at_once_are_one_event() {
     let (store, receiver) = (Store::start(), Receiver::start(|_| status(200)));
     let (one, two) = (teller(&receiver, at(&store)), teller(&receiver, at(&store)));
