@@ -1,12 +1,12 @@
 //! `soundpost_webhooks_*`: what becomes of the events that apps are told of.
 
-use std::fmt;
+use std::{fmt, sync::Arc};
 
 use prometheus_client::{
     encoding::{DescriptorEncoder, EncodeMetric},
     metrics::MetricType,
 };
-use soundpost_protocol::webhook::queue::QueueLimits;
+use soundpost_protocol::webhook::{Webhook, queue::QueueLimits};
 
 use super::metrics::{ReasonLabels, family, label};
 use crate::{
@@ -28,8 +28,8 @@ pub(super) fn encode(
         .all()
         .iter()
         .filter_map(|app| {
-            let webhooks = app.app.webhooks.len();
-            Some(Of { app: app.app.id.as_str(), webhooks, metrics: meters.find(app.index)? })
+            let queued_max = app.app.webhooks.iter().map(|webhook| queued_max(webhook)).sum();
+            Some(Of { app: app.app.id.as_str(), queued_max, metrics: meters.find(app.index)? })
         })
         .collect();
     if apps.is_empty() && refused == 0 {
@@ -50,9 +50,14 @@ pub(super) fn encode(
 /// An app that has webhooks, or had some since the start.
 struct Of<'a> {
     app: &'a str,
-    /// How many it has now.
-    webhooks: usize,
-    metrics: std::sync::Arc<WebhookMetrics>,
+    queued_max: usize,
+    metrics: Arc<WebhookMetrics>,
+}
+
+/// Events that wait for a webhook at most, and those of its bodies that are sent or will be sent again.
+fn queued_max(webhook: &Webhook) -> usize {
+    let QueueLimits { events_max, requests_max, retrying_max, .. } = QueueLimits::default();
+    events_max.get() + (requests_max.get() + retrying_max) * webhook.target.batching.events_max()
 }
 
 fn counters(apps: &[Of<'_>], encoder: &mut DescriptorEncoder<'_>) -> Result<(), fmt::Error> {
@@ -87,21 +92,20 @@ fn dropped(apps: &[Of<'_>], refused: u64, encoder: &mut DescriptorEncoder<'_>) -
 fn gauges(apps: &[Of<'_>], encoder: &mut DescriptorEncoder<'_>) -> Result<(), fmt::Error> {
     let queued = apps.iter().map(|of| (label(of.app), of.metrics.depth.value()));
     family(encoder, "soundpost_webhooks_queued", "Events that are to be sent", MetricType::Gauge, queued)?;
-    let events_max = QueueLimits::default().events_max.get();
-    let max = apps.iter().map(|of| (label(of.app), (of.webhooks * events_max) as u64));
+    let max = apps.iter().map(|of| (label(of.app), of.queued_max as u64));
     let help = "How many may be, in the queues of all webhooks of the app; the oldest give way";
     family(encoder, "soundpost_webhooks_queued_max", help, MetricType::Gauge, max)
 }
 
 #[cfg(test)]
 mod tests {
-    use std::{sync::Arc, time::Duration};
+    use std::time::Duration;
 
     use prometheus_client::{collector::Collector, encoding::text::encode as text_of, registry::Registry};
     use soundpost_protocol::{
         app::{App, AppId, AppKey, AppSecret},
         webhook::{
-            Carrier, HttpTarget, Webhook,
+            Carrier, HttpTarget,
             queue::Fate,
             target::{ExtraHeaders, Target, TargetUrl},
         },
@@ -162,7 +166,7 @@ mod tests {
             r#"soundpost_webhooks_dropped_total{app="shop",reason="expired"} 0"#,
             r#"soundpost_webhooks_dropped_total{app="",reason="inbox"} 3"#,
             r#"soundpost_webhooks_queued{app="shop"} 7"#,
-            r#"soundpost_webhooks_queued_max{app="shop"} 20000"#,
+            r#"soundpost_webhooks_queued_max{app="shop"} 20072"#,
             r#"soundpost_webhooks_delivery_seconds_bucket{le="0.025",app="shop"} 0"#,
             r#"soundpost_webhooks_delivery_seconds_bucket{le="0.05",app="shop"} 1"#,
             r#"soundpost_webhooks_delivery_seconds_count{app="shop"} 1"#,
