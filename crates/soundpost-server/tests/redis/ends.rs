@@ -1,5 +1,12 @@
 //! The end of a node, and what it leaves behind.
 
+use std::sync::Arc;
+
+use soundpost_protocol::webhook::{
+    Carrier, HttpTarget, Webhook,
+    target::{ExtraHeaders, Target, TargetUrl},
+};
+
 use super::*;
 
 #[test]
@@ -20,6 +27,29 @@ fn a_node_that_stops_leaves_nothing_behind_and_its_members_go_at_once() {
     one.begin_stop();
     eventually("the node has ended", || one.has_ended());
     assert_eq!(store.keys(), Vec::<String>::new());
+}
+
+/// What a node that stops holds for webhooks is seen to by the others, who say then that its life is gone. It must not take
+/// that for a reason to begin another, which they would find dead some seconds later.
+#[test]
+fn a_node_that_stops_while_something_is_held_for_webhooks_begins_no_new_life() {
+    let store = Store::start();
+    let hooked = |app: &mut App| {
+        // Nobody listens there.
+        let url = TargetUrl::parse("http://127.0.0.1:9/").unwrap();
+        let http = HttpTarget { url, headers: ExtraHeaders::default(), ca: None, refuses_private: false };
+        app.webhooks = vec![Arc::new(Webhook::new(Target::default(), Carrier::Http(http)))];
+    };
+    let [one, two] = [(); 2].map(|()| node_with(&store, hooked, |_| {}));
+    let mut others: Vec<_> = (0..20).map(|_| two.connect()).collect();
+    for (n, other) in others.iter_mut().enumerate() {
+        other.join(ROOM, &member(&format!("user-{n}")));
+    }
+    two.begin_stop();
+    drop(others);
+    eventually("the node has ended", || two.has_ended());
+    eventually("it is not there", || store.say("ZCARD soundpost:0:reverb:{nodes}:lives") == ["1"]);
+    assert_eq!(one.metric("soundpost_redis_deaths_total"), 0);
 }
 
 #[test]

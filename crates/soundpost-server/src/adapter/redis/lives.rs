@@ -303,6 +303,10 @@ impl Session<'_> {
 
     /// Takes another life and tells everybody, the lease first.
     pub(super) fn renew(&mut self) {
+        // Who hears the farewell sees to what this life has held, and says that it is gone. That is true.
+        if self.has_said_farewell {
+            return;
+        }
         let life = fresh_life(self.node.life);
         warn!(life = %keys::hex(life), "redis has no lease of this node: it was taken for gone, or redis was emptied; it begins a new life");
         self.shared.metrics.renewals.add(1);
