@@ -16,8 +16,12 @@ const BUILD: &str = "release build";
 const FAULTS: &str = "every fault of a cluster";
 const PACKAGES_MISSING: &str = "packages are missing";
 /// Their files; those whose name ends in `.test.mjs` the runner finds by itself.
-const FAULT_FILES: [&str; 3] =
-    ["cluster/faults/redis.mjs", "cluster/faults/network.mjs", "cluster/faults/nodes.mjs"];
+const FAULT_FILES: [&str; 4] = [
+    "cluster/faults/redis.mjs",
+    "cluster/faults/network.mjs",
+    "cluster/faults/nodes.mjs",
+    "cluster/faults/webhooks.mjs",
+];
 
 /// Where things are.
 pub(crate) struct Places {

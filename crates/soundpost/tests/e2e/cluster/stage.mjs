@@ -123,13 +123,13 @@ export class Cluster {
 
   /** Starts one more node. */
   async node(settings = {}) {
-    const { redis = {}, app = {}, server = {}, isBehindProxy } = { ...this.#options.settings, ...settings }
+    const { redis = {}, app = {}, server = {}, webhooks = [], isBehindProxy } = { ...this.#options.settings, ...settings }
     const proxy = isBehindProxy ? await startFaultProxy(this.redis) : undefined
     if (proxy) this.onEnd(() => proxy.stop())
     const url = this.redis?.port && `redis://127.0.0.1:${proxy?.port ?? this.redis.port}`
     const lines = Object.entries({ drain_seconds: 2, ...server }).map(([key, value]) => `${key} = ${JSON.stringify(value)}`)
     const scaling = this.redis === null ? '' : redisLines({ ...(url ? { url } : {}), ...redis })
-    const config = `[server]\n${lines.join('\n')}\n[admin]\nport = 0\n${scaling}${configOf(this.app, app)}`
+    const config = `[server]\n${lines.join('\n')}\n[admin]\nport = 0\n${scaling}${configOf(this.app, app, webhooks)}`
     const program = await startServer({ config })
     const node = new Node(String.fromCharCode(65 + this.nodes.length), program, proxy)
     this.nodes.push(node)
@@ -342,7 +342,7 @@ export class Cluster {
 /**
  * A cluster for a test. `nodes`: how many; `redis`: one that runs, and whose end is others' business, `null` for none, by
  * default one of its own;
- * `settings`: `{redis, app, server}` for the configuration files, and `isBehindProxy`, if each node has a fault proxy
+ * `settings`: `{redis, app, server, webhooks}` for the configuration files, and `isBehindProxy`, if each node has a fault proxy
  * between itself and Redis; `server`: how its own Redis is started.
  */
 export async function startCluster(t, { nodes = 2, redis, ...options } = {}) {
