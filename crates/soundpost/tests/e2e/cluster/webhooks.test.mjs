@@ -76,8 +76,10 @@ describe('webhooks of three nodes', { concurrency: 2 }, () => {
     const cluster = await start(t, [{ url: target.url }])
     const [a, b] = cluster.nodes
     const [stays, leaves, dies] = [await cluster.seated(b, 'stays', [ROOM, 'private-chat']), await cluster.seated(a, 'leaves', [ROOM]), await cluster.seated(a, 'dies', [ROOM, 'private-chat', 'alone'])]
+    await cluster.seated(a, 'moves', [ROOM])
     await target.tells(
       `channel_occupied ${ROOM}`, `member_added ${ROOM} stays`, 'channel_occupied private-chat', `member_added ${ROOM} leaves`, `member_added ${ROOM} dies`, 'channel_occupied alone',
+      `member_added ${ROOM} moves`,
     )
     target.answer = hanging
     const begun = target.requests.length
@@ -86,12 +88,13 @@ describe('webhooks of three nodes', { concurrency: 2 }, () => {
     const underWay = target.requests.at(-1)
     for (let n = 1; n < 10; n += 1) (n % 2 ? stays : dies).client.channel('private-chat').trigger('client-n', n)
     leaves.close()
-    await eventually(async () => (await cluster.get(b, `/channels/${ROOM}`, { info: 'user_count' })).user_count === 2, 'departure')
+    await eventually(async () => (await cluster.get(b, `/channels/${ROOM}`, { info: 'user_count' })).user_count === 3, 'departure')
     await target.down()
     const killed = performance.now()
     await a.kill()
     cluster.abandon(a)
-    await pause(1000)
+    await cluster.seated(b, 'moves', [ROOM])
+    await pause(1000 - (performance.now() - killed))
     target.answer = healthy
     await target.up()
 
@@ -106,8 +109,10 @@ describe('webhooks of three nodes', { concurrency: 2 }, () => {
     await target.hears('channel_vacated alone')
     const counts = Object.entries(countBy(target.words)).filter(([word, count]) => count > 1 && !word.startsWith('client_event'))
     assert.deepEqual(counts, [], 'told twice with another id')
+    assert.ok(!target.words.includes(`member_removed ${ROOM} moves`), 'who found another node was never gone')
+    const dead = (await target.hears(`member_removed ${ROOM} dies`)).request.at - killed
     await target.verified({ brokenMax: 4 })
-    t.diagnostic(`finished ${Math.round(finished)} ms after the node was killed, the target back after 1000`)
+    t.diagnostic(`finished ${Math.round(finished)} ms after the node was killed, the target back after 1000; its members told of after ${Math.round(dead)} ms`)
   })
 
   test('a storm: 500 members reload their pages at three nodes, and nothing is told', async (t) => {

@@ -3,6 +3,7 @@
 
 import assert from 'node:assert/strict'
 import { describe, test } from 'node:test'
+import { Crowd } from '../../crowd.mjs'
 import { eventually } from '../../harness.mjs'
 import { HOLD, TOLD_WITHIN, pause } from '../../webhook_stage.mjs'
 import { failing, healthy, slow, startTarget } from '../../webhook_target.mjs'
@@ -105,6 +106,26 @@ describe('webhooks', { concurrency: 1 }, () => {
     const repeated = target.delivered.length - target.told.length
     t.diagnostic(`${scene.sent()} client events over 2 deaths, ${repeated} came twice, each with its id; longest silence ${Math.round(longestSilence(target))} ms`)
     await target.verified({ brokenMax: 20 })
+  })
+
+  test('a node is killed, and its 200 users are back at the others: nothing is told', async (t) => {
+    const scene = await start(t, { webhook: { batch_milliseconds: 100 } })
+    const { cluster, target, nodes: [a, b, c] } = scene
+    const crowd = new Crowd(cluster.app, ROOM, 200)
+    await crowd.join(a)
+    await eventually(() => target.told.length === 2 + 3 + 200, 'arrivals')
+    const before = target.told.length
+    await a.kill()
+    cluster.abandon(a)
+    const killed = performance.now()
+    await crowd.join(b, c)
+    const back = Math.round(performance.now() - killed)
+    await target.hears(`member_removed ${ROOM} stays-A`, 20_000)
+    await pause(HOLD + TOLD_WITHIN)
+    assert.deepEqual(target.words.slice(before), [`member_removed ${ROOM} stays-A`])
+    t.diagnostic(`200 users were back after ${back} ms; webhooks: of the one who was not`)
+    await target.verified()
+    await crowd.leave()
   })
 
   test('a node is asked to end: another goes on at once, and its users are told of once', async (t) => {
