@@ -21,11 +21,15 @@ const KINDS = [
   [/:d:[0-9a-f]{16}$/, 'tombstone'],
   [/:k$/, 'kept'],
   [/:\{[0-9a-f]{16}\}:i$/, 'index'],
+  [/:n$/, 'count'],
+  [/:\{[^}]*\/@webhook\/[0-9a-f]{16}\}:[mo]$/, 'webhook'],
+  [/:\{[^}]*\/@webhook\/[0-9a-f]{16}\}:q$/, 'stream'],
 ]
 
 /**
  * What should not be there when `alive` nodes live and nobody is connected: any key but the leases of these nodes, their
- * list, and what expires by itself (the number of a share that is empty, tombstones, kept events); any topic but the
+ * list, and what expires by itself (the number of a share that is empty, tombstones, kept events, counts, streams of webhooks
+ * in which nothing is); any topic but the
  * control topic.
  */
 export async function remains(servers, names, alive, database) {
@@ -38,6 +42,7 @@ export async function remains(servers, names, alive, database) {
       const kind = KINDS.find(([pattern]) => pattern.test(key))?.[1]
       if (kind === 'lease') leases.push(key.slice(-16))
       else if (kind === 'lives') lives.push(...(await server.ask('ZRANGE', key, 0, -1)))
+      else if (kind === 'stream' && Number(await server.ask('XLEN', key)) > 0) found.push(`events in ${key}`)
       else if (kind === 'share' && Number(await server.ask('HLEN', key)) > 1) found.push(`share ${key}`)
       else if (kind === undefined || kind === 'index') found.push(`${kind ?? 'key'} ${key}`)
       else if (!(await expires(key))) found.push(`${kind} without an end: ${key}`)

@@ -68,6 +68,7 @@ describe('webhooks of three nodes', { concurrency: 2 }, () => {
     await cluster.seated(c, 'ada', [ROOM])
     await tells(`channel_occupied ${ROOM}`, `member_added ${ROOM} ada`)
     assert.equal(target.delivered.length, target.told.length, 'no repeats')
+    await cluster.finish()
     t.diagnostic(`${await target.verified()} requests, each verified by both SDKs`)
   })
 
