@@ -24,7 +24,7 @@
 //! | 7 | gone | the life that is over (8) |
 //! | 8 | heartbeat | for each app: length (1) and text of its id, connections (4) |
 //! | 9 | terminate | the user id as in leave; flag 2: connections on presence channels, too |
-//! | 10 | farewell | nothing: the life that speaks is over and has left nothing behind |
+//! | 10 | farewell | nothing: the life that speaks is over and has left no share behind; what is held for webhooks is for the others |
 //!
 //! An entry is a socket id (16) and [`Entry::value`](super::share::Entry::value). A version or a kind that this version
 //! does not know is [`Body::Unknown`], to be counted and dropped.

@@ -199,7 +199,7 @@ fn the_rights_that_the_documentation_names_are_enough() {
     let node = |name: &str| {
         node_with(
             &store,
-            |_| {},
+            |app| (app.webhooks, app.subscription_count) = (vec![told::webhook()], true),
             |redis| {
                 redis.username = Some(name.to_owned());
                 redis.password = Some(RedisPassword::new("secret"));
@@ -220,6 +220,7 @@ fn the_rights_that_the_documentation_names_are_enough() {
     one.await_open(0);
     two.await_open(0);
     eventually("everybody has left", || idle.api().ask("/channels", &[]) == json!({"channels": {}}));
+    wait_until("webhooks are told", || told::told(&store).iter().any(|told| told == "vacated presence-room"));
     for node in [&one, &two, &idle] {
         assert_eq!(node.metric("soundpost_redis_errors_total"), 0);
         assert_eq!(node.metric("soundpost_redis_reconnects_total"), 0);

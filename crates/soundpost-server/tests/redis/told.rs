@@ -15,7 +15,7 @@ use super::{
 
 const HOLD: Duration = Duration::from_secs(3);
 
-fn webhook() -> Arc<Webhook> {
+pub(super) fn webhook() -> Arc<Webhook> {
     let words =
         ["channel_occupied", "channel_vacated", "member_added", "member_removed", "subscription_count"];
     let target = Target { events: EventKinds::parse(words).unwrap(), ..Target::default() };
@@ -45,7 +45,7 @@ fn short(json: &str) -> String {
 }
 
 /// All that was ever told.
-fn told(store: &Store) -> Vec<String> {
+pub(super) fn told(store: &Store) -> Vec<String> {
     let entries = store.say(&format!("XRANGE {} - +", stream()));
     entries.iter().filter(|text| text.starts_with('{')).map(|json| short(json)).collect()
 }

@@ -248,3 +248,64 @@ impl Session<'_> {
         self.finish(&tag, carrying.items);
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const TAG: Bytes = Bytes::from_static(b"{one/a}");
+    const SECOND: Duration = Duration::from_secs(1);
+
+    #[test]
+    fn a_tag_is_seen_to_when_the_first_of_it_is_due_and_again_while_there_is_more() {
+        let (start, mut holding) = (Instant::now(), Holding::default());
+        holding.hold(&TAG, start + 3 * SECOND);
+        holding.hold(&TAG, start + 2 * SECOND);
+        holding.hold(&TAG, start + 4 * SECOND);
+        assert_eq!((holding.next(), holding.take(start)), (Some(start + 2 * SECOND), None));
+        assert_eq!(holding.take(start + 2 * SECOND), Some(TAG));
+        assert_eq!((holding.next(), holding.has(&TAG)), (None, true), "while Redis is asked");
+        // Something more is held meanwhile, which the answer may not know of.
+        holding.hold(&TAG, start + 5 * SECOND);
+        assert!(holding.answered(&TAG, None));
+        assert_eq!(holding.take(start + 5 * SECOND), Some(TAG));
+        assert!(holding.answered(&TAG, Some(start + 6 * SECOND)));
+        assert_eq!(holding.take(start + 6 * SECOND), Some(TAG));
+        assert!(!holding.answered(&TAG, None));
+        assert!(holding.is_empty() && holding.due.is_empty() && holding.under_way == 0);
+    }
+
+    #[test]
+    fn after_an_outage_nothing_is_told_before_owners_have_brought_their_shares() {
+        let (start, mut holding) = (Instant::now(), Holding::default());
+        let other = Bytes::from_static(b"{one/b}");
+        holding.hold(&TAG, start);
+        holding.hold(&other, start + 60 * SECOND);
+        assert_eq!(holding.take(start), Some(TAG));
+        holding.reconnect(start + SECOND);
+        assert_eq!(holding.next(), Some(start + SECOND + SETTLING));
+        assert_eq!(holding.take(start + 60 * SECOND), Some(TAG));
+        assert_eq!(holding.take(start + 60 * SECOND), Some(other), "one that was due later stays so");
+    }
+
+    #[test]
+    fn so_many_are_seen_to_at_a_time() {
+        let (start, mut holding) = (Instant::now(), Holding::default());
+        for number in 0..=UNDER_WAY_MAX {
+            holding.hold(&number.to_string().into(), start);
+        }
+        let taken: Vec<_> = std::iter::from_fn(|| holding.take(start)).collect();
+        assert_eq!((taken.len(), holding.next()), (UNDER_WAY_MAX, None));
+        holding.answered(&taken[0], None);
+        assert!(holding.take(start).is_some());
+    }
+
+    #[test]
+    fn an_item_is_four_lines_and_names_its_webhook() {
+        let text = b"N:{one/@webhook/0a}:\nmember_added\n2f.1\n{\"a\":1}";
+        let [base, kind, id, json] = item(text).unwrap();
+        assert_eq!([kind, id, json], [&b"member_added"[..], b"2f.1", b"{\"a\":1}"]);
+        assert_eq!(tag_in(base), Some(&b"{one/@webhook/0a}"[..]));
+        assert_eq!((item(b"a\nb\nc"), tag_in(b"a"), tag_in(b"{")), (None, None, None));
+    }
+}

@@ -255,7 +255,9 @@ impl Session<'_> {
     /// When there is something to be done even if nothing comes.
     fn alarm_at(&self) -> Instant {
         let mut until = self.next_tick.min(self.next_beat);
-        if let Some(due) = self.node.holding.next() {
+        if self.has_room()
+            && let Some(due) = self.node.holding.next()
+        {
             until = until.min(due);
         }
         if self.in_flight.publishes > 0 {
