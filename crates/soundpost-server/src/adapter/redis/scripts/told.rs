@@ -5,7 +5,7 @@
 
 /// A function for the beginning of scripts, behind [`super::append::APPEND`] or [`CARRIED`]: `hooks(wants, base, sharers)`.
 ///
-/// `wants`: what [`wants`](super::super::wants::wants) writes; never empty. `base`: what the names of all that belongs to the
+/// `wants`: what [`super::super::wants::wants`] writes; never empty. `base`: what the names of all that belongs to the
 /// channel begin with. What belongs to it beside the shares:
 ///
 /// - `u`: of each user, as `mID`, how many connections there are in all shares, and `t`, how many of all users. It is made
