@@ -131,7 +131,9 @@ impl Run {
             self.replaced.mark_unchanged();
             self.targets.follow(&mut self.source);
         }
-        self.inbox.take(&mut self.happenings);
+        if self.happenings.is_empty() {
+            self.inbox.take(&mut self.happenings);
+        }
         let next = self.source.take(&mut self.happenings, now, &self.inbox, &mut self.targets);
         self.targets.hand_over();
         self.refused.look(self.inbox.refused());
@@ -139,7 +141,14 @@ impl Run {
     }
 
     async fn end(&mut self) {
-        self.work(Instant::now());
+        // First what was taken before and is left, then what is in the inbox.
+        for _ in 0..2 {
+            self.work(Instant::now());
+            while !self.happenings.is_empty() {
+                yield_now().await;
+                self.work(Instant::now());
+            }
+        }
         let Phase::Ending(last) = *self.phases.borrow_and_update() else { return };
         self.source.flush(&self.inbox, &mut self.targets, last);
         self.targets.hand_over();

@@ -20,6 +20,9 @@ use crate::{
 /// Departures that are held. Beyond it the oldest are told before their time.
 const HOLDS_MAX: NonZeroUsize = NonZeroUsize::MIN.saturating_add(999_999);
 
+/// Happenings that are taken up at once. Then others on the main thread get their turn, who accept connections and send.
+const TURN_MAX: usize = 1000;
+
 /// Turns what happens into events: holds departures, and tells a cache miss once.
 #[derive(Debug)]
 pub struct Alone {
@@ -34,7 +37,7 @@ impl Alone {
         Self { holds: Holds::new(HOLDS_MAX, seed), misses: Misses::default(), gone: Vec::new() }
     }
 
-    /// Takes up all happenings; when to be called again.
+    /// Takes up happenings, as many as a turn of the main thread has room for; when to be called again.
     pub(super) fn take(
         &mut self,
         happenings: &mut VecDeque<Happening>,
@@ -42,7 +45,8 @@ impl Alone {
         inbox: &Inbox,
         targets: &mut Targets,
     ) -> Option<Instant> {
-        for Happening { app, at, what } in happenings.drain(..) {
+        for _ in 0..TURN_MAX {
+            let Some(Happening { app, at, what }) = happenings.pop_front() else { break };
             match what {
                 What::Came(subject) => {
                     let subject = (app, subject);
@@ -56,7 +60,7 @@ impl Alone {
         }
         let next = self.holds.poll(now, &mut self.gone);
         self.tell_gone(now, inbox, targets);
-        next
+        if happenings.is_empty() { next } else { Some(now) }
     }
 
     /// Tells all departures that are held.

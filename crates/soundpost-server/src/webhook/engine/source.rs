@@ -63,7 +63,7 @@ impl Source {
         }
     }
 
-    /// Takes up all happenings, in their order; when to be called again, if nothing happens.
+    /// Takes up happenings, in their order; when to be called again, if nothing happens. What it leaves is for then.
     pub(super) fn take(
         &mut self,
         happenings: &mut VecDeque<Happening>,

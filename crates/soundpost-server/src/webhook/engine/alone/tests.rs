@@ -153,6 +153,19 @@ async fn each_webhook_is_told_what_it_wants() {
 }
 
 #[tokio::test]
+async fn a_turn_takes_up_so_many_happenings_and_leaves_the_others_in_their_order() {
+    let mut stage = Stage::new(vec![webhook(&["cache_miss"], "")]);
+    let names: Vec<_> = (0..TURN_MAX + 1).map(|n| channel(&format!("cache-{n}"))).collect();
+    names.iter().for_each(|name| stage.miss(name, 0.0));
+    let (mut happenings, now) = (VecDeque::new(), stage.at(0.0));
+    stage.inbox.take(&mut happenings);
+    for (told, next) in [(TURN_MAX, Some(now)), (1, None)] {
+        assert_eq!(stage.alone.take(&mut happenings, now, &stage.inbox, &mut stage.targets), next);
+        assert_eq!(stage.told()[0].len(), told);
+    }
+}
+
+#[tokio::test]
 async fn when_the_node_ends_what_is_held_is_told() {
     let mut stage = Stage::new(vec![webhook(COMINGS, "")]);
     stage.left(&Subject::Channel(channel("room")), 0.0);
