@@ -8,6 +8,7 @@ use super::{
     laravel_queue::JobName,
     target::{ExtraHeaders, Target, TargetUrl},
 };
+use crate::{app::AppId, presence::NodeId};
 
 /// What one webhook wants, and how it gets it.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -101,9 +102,19 @@ impl WebhookId {
         add(target.filter.prefix());
         add(target.filter.suffix());
         target.events.iter().for_each(|kind| add(kind.word()));
-        let [a, b, c, d, e, f, g, h, ..]: [u8; 32] = digest.finalize().into();
-        Self(u64::from_be_bytes([a, b, c, d, e, f, g, h]))
+        Self(beginning(digest))
     }
+
+    /// Who tells the events of this webhook of an app that no node has named: as an id says only where in the webhook's
+    /// queue the event stands, and webhooks of two apps may have one id, the app belongs to it.
+    pub fn teller(self, app: &AppId) -> NodeId {
+        NodeId(beginning(Sha256::new().chain_update(self.0.to_be_bytes()).chain_update(app.as_str())))
+    }
+}
+
+fn beginning(digest: Sha256) -> u64 {
+    let [a, b, c, d, e, f, g, h, ..]: [u8; 32] = digest.finalize().into();
+    u64::from_be_bytes([a, b, c, d, e, f, g, h])
 }
 
 /// 16 hexadecimal digits.
@@ -162,6 +173,14 @@ mod tests {
         let one = Webhook::new(Target::default(), http("http://a.test"));
         assert_eq!(one.id, Webhook::new(batches, http("http://A.test:80/")).id);
         assert_eq!(one.id.to_string().len(), 16);
+    }
+
+    #[test]
+    fn the_same_webhook_of_two_apps_has_two_tellers() {
+        let teller = |app, webhook| WebhookId(webhook).teller(&AppId::parse(app).unwrap());
+        assert_eq!(teller("a", 7), teller("a", 7));
+        assert_ne!(teller("a", 7), teller("b", 7));
+        assert_ne!(teller("a", 7), teller("a", 8));
     }
 
     #[test]

@@ -4,7 +4,7 @@
 //! the lease, and what another has read and not settled is found as if this node had read it.
 //!
 //! An entry has the fields `k` (kind), `c` (channel), `j` (JSON of the event), and `i` (id) if a node has named it; else its
-//! id is made of the webhook's and the entry's.
+//! id is made of those of app, webhook and entry.
 
 mod entries;
 
@@ -64,7 +64,8 @@ pub enum From {
 #[derive(Clone, Debug)]
 pub struct Stream {
     redis: Redis,
-    webhook: WebhookId,
+    /// Who tells the events that no node has named.
+    teller: NodeId,
     life: Bytes,
     keys: WebhookKeys,
 }
@@ -73,7 +74,7 @@ impl Redis {
     /// The stream of a webhook, for the node that says `life` of itself.
     pub fn stream(&self, app: &AppId, webhook: WebhookId, life: NodeId) -> Stream {
         let keys = self.0.names.webhook(app, webhook);
-        Stream { redis: self.clone(), webhook, life: keys::hex(life).into(), keys }
+        Stream { redis: self.clone(), teller: webhook.teller(app), life: keys::hex(life).into(), keys }
     }
 
     fn script(&self, script: Script, tag: &Bytes, keys: &[&Bytes], arguments: Vec<Bytes>) -> Call {
@@ -147,7 +148,7 @@ impl Stream {
 
     /// What a [`Self::read`] was answered; `None`: the lease is lost, or Redis has replied an error.
     pub fn entries(&self, reply: &Reply) -> Option<Entries> {
-        Entries::of(reply, self.webhook)
+        Entries::of(reply, self.teller)
     }
 
     /// Takes entries out, each with the bytes of its JSON; `as_holder`: only if this node holds the lease.

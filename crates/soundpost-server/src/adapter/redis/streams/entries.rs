@@ -7,10 +7,7 @@ use soundpost_protocol::{
     app::Limits,
     channel::ChannelName,
     presence::NodeId,
-    webhook::{
-        WebhookId,
-        event::{Encoded, EventId, EventKind},
-    },
+    webhook::event::{Encoded, EventId, EventKind},
 };
 
 use crate::{
@@ -49,11 +46,12 @@ pub struct Entry {
 }
 
 impl Entries {
-    /// From the reply to a read; `None`: it says that the lease is lost, or is an error.
-    pub(super) fn of(reply: &Reply, webhook: WebhookId) -> Option<Self> {
+    /// From the reply to a read; `None`: it says that the lease is lost, or is an error. `teller`: who tells the events that
+    /// no node has named.
+    pub(super) fn of(reply: &Reply, teller: NodeId) -> Option<Self> {
         let [now, depth, lost, entries] = items(reply) else { return None };
         let now = number(now)?;
-        let entry = |entry| Entry::of(entry, now, webhook);
+        let entry = |entry| Entry::of(entry, now, teller);
         Some(Self {
             list: items(entries).iter().filter_map(entry).collect(),
             depth: usize::try_from(number(depth)?).ok()?,
@@ -63,7 +61,7 @@ impl Entries {
 }
 
 impl Entry {
-    fn of(reply: &Reply, now: u64, webhook: WebhookId) -> Option<Self> {
+    fn of(reply: &Reply, now: u64, teller: NodeId) -> Option<Self> {
         let [place, fields] = items(reply) else { return None };
         let place = Place::parse(str::from_utf8(text(place)).ok()?)?;
         let field = |name: &[u8]| {
@@ -76,7 +74,7 @@ impl Entry {
             // A name that a node has let in is a name.
             let limits = Limits { channel_name_chars_max: usize::MAX, ..Limits::default() };
             Some(Encoded {
-                id: word(b"i").map_or(Some(id_of(place, webhook)), EventId::parse)?,
+                id: word(b"i").map_or(Some(id_of(place, teller)), EventId::parse)?,
                 kind: EventKind::of(word(b"k")?)?,
                 channel: ChannelName::parse(word(b"c")?, &limits).ok()?,
                 // It may stay for long, and must not hold what else was read with it.
@@ -93,9 +91,9 @@ impl Entry {
 }
 
 /// The id of an event that only its entry names.
-fn id_of(place: Place, webhook: WebhookId) -> EventId {
+fn id_of(place: Place, teller: NodeId) -> EventId {
     let number = place.milliseconds.wrapping_shl(SEQUENCE_BITS) | place.sequence;
-    EventId { life: NodeId(webhook.0), number }
+    EventId { life: teller, number }
 }
 
 #[cfg(test)]
@@ -113,7 +111,7 @@ mod tests {
     fn read(entries: Vec<Reply>) -> Entries {
         let numbers = [1_700_000_000_500, 7, 3].map(Reply::Integer);
         let reply = Reply::Array(numbers.into_iter().chain([Reply::Array(entries)]).collect());
-        Entries::of(&reply, WebhookId(0xab)).unwrap()
+        Entries::of(&reply, NodeId(0xab)).unwrap()
     }
 
     #[test]
@@ -147,8 +145,8 @@ mod tests {
             assert_eq!((list[0].place, list[0].bytes), (Place { milliseconds: 5, sequence: 1 }, 2));
             assert_eq!(list[0].event, None, "{fields:?}");
         }
-        assert_eq!(Entries::of(&Reply::Integer(0), WebhookId(1)), None);
-        assert_eq!(Entries::of(&Reply::Error(Bytes::from_static(b"ERR")), WebhookId(1)), None);
+        assert_eq!(Entries::of(&Reply::Integer(0), NodeId(1)), None);
+        assert_eq!(Entries::of(&Reply::Error(Bytes::from_static(b"ERR")), NodeId(1)), None);
         assert_eq!(read(vec![Reply::Nil, entry("x", &[])]).list, []);
     }
 }
