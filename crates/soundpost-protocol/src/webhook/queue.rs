@@ -255,6 +255,8 @@ impl<T> Queue<T> {
         }
         self.lanes = Lanes::new();
         self.under_way = 0;
+        // What is pushed from here on was never sent, and the target may have come back meanwhile.
+        self.failing_since = None;
     }
 
     /// Whether all events are settled.

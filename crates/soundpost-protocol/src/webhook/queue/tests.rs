@@ -75,6 +75,21 @@ impl Bench {
 }
 
 #[test]
+fn who_begins_anew_after_giving_up_knows_of_no_failures() {
+    let mut bench = Bench::new(Batching::default(), QueueLimits::default());
+    bench.push("a", 1);
+    bench.poll();
+    bench.finish(1, Outcome::Unanswered);
+    bench.queue.abandon(&mut bench.settled);
+    assert_eq!(bench.fates(), [(1, Fate::Abandoned)]);
+    // Another has sent for an hour, and what is left has waited for long.
+    bench.push("a", 2);
+    bench.now = Duration::from_secs(3600);
+    assert_eq!(bench.ids(), ["1.2"]);
+    assert_eq!(bench.fates(), []);
+}
+
+#[test]
 fn without_batches_each_event_goes_at_once_and_alone() {
     let mut bench = Bench::new(Batching::default(), QueueLimits::default());
     for (channel, number) in [("a", 1), ("b", 2), ("a", 3)] {
