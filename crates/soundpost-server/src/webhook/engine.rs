@@ -20,6 +20,7 @@ use tokio::{
 };
 use tracing::{info, warn};
 
+pub(super) use self::targets::panicked;
 pub use self::{
     alone::Alone,
     source::{Source, TargetKey},
@@ -74,7 +75,7 @@ impl Engine {
         Self { task, phase }
     }
 
-    /// Comes back when it is over, which it is only after [`Self::finish`]. Cancel safe.
+    /// Comes back when it is over, which it is only after [`Self::finish`], or by a fault. Cancel safe.
     pub async fn over(&mut self) {
         self.task.join_next().await;
     }
@@ -112,7 +113,9 @@ impl Run {
             yield_now().await;
             tokio::select! {
                 () = self.inbox.filled() => {}
-                () = self.source.filled() => {}
+                // Its events would wait for ever; whoever waits for the engine says so.
+                () = self.targets.broken() => return,
+                () = self.source.broken() => return,
                 changed = self.replaced.changed() => match changed {
                     Ok(()) => self.targets.follow(&mut self.source),
                     Err(_) => return,

@@ -40,7 +40,7 @@ use self::{
 };
 use super::{
     Happening, WebhookMetrics, What,
-    engine::{TargetKey, Targets},
+    engine::{TargetKey, Targets, panicked},
     metrics::Dropped,
     target::{Heard, Permit, Place, TargetHandle},
 };
@@ -138,7 +138,6 @@ impl Streams {
 
     /// A target has begun: its stream is followed from now on.
     pub(super) fn begun(&mut self, key: &TargetKey, target: &TargetHandle) {
-        while self.tasks.try_join_next().is_some() {}
         let Some(shared) = self.by_key.get(key) else { return };
         target.permit(Permit::Never);
         let spread = (self.life.0 ^ key.webhook.0).wrapping_mul(0x9e37_79b9_7f4a_7c15) >> 32;
@@ -147,11 +146,19 @@ impl Streams {
         self.tasks.spawn(Task::new(stream, Arc::clone(shared), target.clone(), lease).run());
     }
 
-    /// A webhook is gone: another node, which still knows it, may send what is left.
-    pub(super) fn gone(&mut self, key: &TargetKey) {
-        if let Some(shared) = self.by_key.remove(key) {
-            shared.end(Instant::now());
-        }
+    /// A webhook is gone: another node, which still knows it, may send what is left in Redis. What has not come there is
+    /// given up: so many events.
+    pub(super) fn gone(&mut self, key: &TargetKey, metrics: &WebhookMetrics) -> usize {
+        let Some(shared) = self.by_key.remove(key) else { return 0 };
+        shared.end(Instant::now());
+        let lost = shared.backlog.lock().len();
+        metrics.dropped(Dropped::Abandoned).add(lost as u64);
+        lost
+    }
+
+    /// Comes back when the task of a stream has panicked, which none should. Cancel safe.
+    pub(super) async fn broken(&mut self) {
+        panicked(&mut self.tasks).await;
     }
 
     /// Adds what has happened to the streams of the webhooks that want it.

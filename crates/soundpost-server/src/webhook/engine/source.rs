@@ -55,11 +55,11 @@ impl Source {
         }
     }
 
-    /// A webhook is gone; its target is about to end.
-    pub(super) fn gone(&mut self, key: &TargetKey) {
+    /// A webhook is gone; its target is about to end. How many events nobody else keeps.
+    pub(super) fn gone(&mut self, key: &TargetKey, target: &TargetHandle) -> usize {
         match self {
-            Self::Alone(_) => {}
-            Self::Streams(streams) => streams.gone(key),
+            Self::Alone(_) => target.depth(),
+            Self::Streams(streams) => streams.gone(key, target.metrics()),
         }
     }
 
@@ -104,10 +104,11 @@ impl Source {
         }
     }
 
-    /// Comes back when [`Self::take`] should be called though nothing was noted. Cancel safe.
-    pub(super) async fn filled(&self) {
+    /// Comes back when a task of it has panicked, which none should. Cancel safe.
+    pub(super) async fn broken(&mut self) {
         match self {
-            Self::Alone(_) | Self::Streams(_) => std::future::pending().await,
+            Self::Alone(_) => std::future::pending().await,
+            Self::Streams(streams) => streams.broken().await,
         }
     }
 }

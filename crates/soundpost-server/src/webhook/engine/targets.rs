@@ -72,7 +72,6 @@ impl Targets {
     /// Makes them those that the apps have now: new webhooks get a target, those that are gone lose theirs and what
     /// waited in it, and what has changed of the others holds from now on.
     pub(super) fn follow(&mut self, source: &mut Source) {
-        while self.tasks.try_join_next().is_some() {}
         let table = self.apps.table();
         self.means.trust = Arc::new(self.means.trust.renewed(&files(&table)));
         let mut before = std::mem::take(&mut self.by_app);
@@ -159,6 +158,11 @@ impl Targets {
         self.by_app.values().flatten().for_each(|entry| entry.target.flush());
     }
 
+    /// Comes back when the task of a target has panicked, which none should. Cancel safe.
+    pub(super) async fn broken(&mut self) {
+        panicked(&mut self.tasks).await;
+    }
+
     /// Events that are not settled.
     pub(super) fn depth(&self) -> usize {
         self.by_app.values().flatten().map(|entry| entry.target.depth()).sum()
@@ -193,10 +197,9 @@ impl Entry {
     }
 
     fn end(self, source: &mut Source) {
-        source.gone(&self.key);
-        let events = self.target.depth();
+        let events = source.gone(&self.key, &self.target);
         self.target.stop();
-        if events > 0 && !source.keeps() {
+        if events > 0 {
             let TargetName { app, webhook, host } = name(&self.app, &self.webhook);
             warn!(%app, %webhook, %host, events, "webhook removed; what was still to be sent to it is given up");
         }
@@ -216,6 +219,17 @@ impl Means {
             }
         }
     }
+}
+
+/// Comes back when a task has panicked; takes away those that have ended. Cancel safe.
+pub(in crate::webhook) async fn panicked(tasks: &mut JoinSet<()>) {
+    while let Some(ended) = tasks.join_next().await {
+        if ended.is_err() {
+            return;
+        }
+    }
+    // None is left, and none can begin meanwhile.
+    std::future::pending().await
 }
 
 /// The files of authorities that webhooks name.
@@ -242,4 +256,24 @@ fn name(app: &App, webhook: &Webhook) -> TargetName {
         How::LaravelQueue(queue) => format!("Laravel's queue {}", queue.queue),
     };
     TargetName { app: app.id.to_string(), webhook: webhook.id.to_string(), host }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn a_task_that_panics_is_noticed_and_one_that_ends_is_not() {
+        let mut tasks = JoinSet::new();
+        tasks.spawn(async {});
+        tasks.spawn(std::future::pending());
+        {
+            let panicked = std::pin::pin!(panicked(&mut tasks));
+            let short = std::time::Duration::from_millis(20);
+            assert!(tokio::time::timeout(short, panicked).await.is_err());
+        }
+        assert_eq!(tasks.len(), 1, "what has ended is taken away");
+        tasks.spawn(async { panic!("a fault") });
+        panicked(&mut tasks).await;
+    }
 }
