@@ -2,8 +2,10 @@
 // nobody else notices.
 
 import assert from 'node:assert/strict'
+import { execFile } from 'node:child_process'
 import { describe, test } from 'node:test'
-import { eventually, named, subscribed } from './harness.mjs'
+import { promisify } from 'node:util'
+import { BINARY, eventually, named, subscribed } from './harness.mjs'
 import { makeCertificates } from './tls.mjs'
 import { pause, startStage } from './webhook_stage.mjs'
 import { cutting, failing, hanging, healthy, huge, redirecting, refusing, slow, startTarget } from './webhook_target.mjs'
@@ -246,5 +248,26 @@ describe('a node that ends', { concurrency: 4 }, () => {
     assert.deepEqual(numbers(target, 'private-chat').slice(before.length).filter((n) => n < 1000), [])
     assert.equal(new Set(target.told.map(({ id }) => id)).size, target.told.length)
     await target.verified({ brokenMax: 4 })
+  })
+})
+
+describe('soundpost webhook-test', () => {
+  test('sends each webhook a sample and says what came back', async (t) => {
+    const [well, failingOne] = [await startTarget(t), await startTarget(t, { answer: refusing(403) })]
+    const { server } = await startStage(t, { webhooks: [{ url: well.url }, { url: `${failingOne.url}?token=hush` }] })
+    const run = (...words) => promisify(execFile)(BINARY, ['webhook-test', '--host', '127.0.0.1', '--config', `${server.cwd}/soundpost.toml`, ...words]).then(
+      ({ stdout, stderr }) => ({ code: 0, text: stdout + stderr }), ({ code, stdout, stderr }) => ({ code, text: stdout + stderr }),
+    )
+    const { code, text } = await run('--app', 'soundpost')
+    t.diagnostic(text)
+    assert.match(text, /200/)
+    assert.match(text, /403/)
+    assert.doesNotMatch(text, /hush|soundpost-secret/)
+    assert.notEqual(code, 0)
+    await well.verified()
+    assert.equal(well.requests.length, 1)
+    const unknown = await run('--app', 'nobody')
+    assert.notEqual(unknown.code, 0)
+    assert.match(unknown.text, /nobody/)
   })
 })
