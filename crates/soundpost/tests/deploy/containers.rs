@@ -13,7 +13,7 @@ use yaml_rust2::{Yaml, YamlLoader};
 use crate::tools::{Folder, Running, exchange, path, text, until, with};
 
 /// Beyond the drain, rounded up.
-const FAREWELL_SECONDS: i64 = 3;
+const FAREWELL_SECONDS: i64 = 8;
 
 fn yaml(name: &str) -> Vec<Yaml> {
     YamlLoader::load_from_str(&text(name)).unwrap_or_else(|error| panic!("deploy/{name}: {error}"))

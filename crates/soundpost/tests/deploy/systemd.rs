@@ -9,8 +9,8 @@ use crate::{
     tools::{Folder, PATIENCE, path, run, succeed, text, until, with},
 };
 
-/// Beyond the drain: the last clients' goodbyes, and a margin.
-const FAREWELL: Duration = Duration::from_millis(2500);
+/// Beyond the drain: the last clients' goodbyes, and the webhooks that are still to be sent.
+const FAREWELL: Duration = Duration::from_millis(7500);
 
 /// Tenths of exposure that are still good.
 const EXPOSURE_MAX: &str = "20";

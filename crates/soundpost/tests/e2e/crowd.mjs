@@ -8,7 +8,7 @@ import { eventually, within } from './harness.mjs'
 
 /** As many handshakes at once, so that nobody's place in a queue of the kernel's is taken. */
 const AT_ONCE = 50
-const RELOAD_AT_ONCE = 125
+const RELOAD_AT_ONCE = 60
 
 const GREETING = /"socket_id\\":\\"(\d+\.\d+)/
 const JOINED = 'pusher_internal:subscription_succeeded'
