@@ -4,9 +4,9 @@
 import assert from 'node:assert/strict'
 import { describe, test } from 'node:test'
 import { Crowd } from '../../crowd.mjs'
-import { eventually } from '../../harness.mjs'
-import { HOLD, TOLD_WITHIN, pause } from '../../webhook_stage.mjs'
-import { failing, healthy, slow, startTarget } from '../../webhook_target.mjs'
+import { eventually, subscribed } from '../../harness.mjs'
+import { HOLD, TOLD_WITHIN, pause, startStage } from '../../webhook_stage.mjs'
+import { failing, hanging, healthy, refusing, slow, startTarget } from '../../webhook_target.mjs'
 import { MASTER, startRedisCluster, startSentinel } from '../redis.mjs'
 import { ROOM, isDegraded } from '../scene.mjs'
 import { startCluster } from '../stage.mjs'
@@ -51,9 +51,31 @@ function assertQuiet({ target, stable }) {
   assert.deepEqual(target.words.filter((word) => /^channel_(occupied|vacated)/.test(word)).filter((word) => [ROOM, CHAT].includes(word.split(' ')[1])), [`channel_occupied ${ROOM}`, `channel_occupied ${CHAT}`])
 }
 
-describe('a target that is down for two minutes', { concurrency: 2 }, () => {
+describe('minutes', { concurrency: 4 }, () => {
+  for (const [what, answer, schedule] of [
+    ['fails at once', refusing(503), [0, 1, 3, 7, 15, 31, 63, 123, 183, 243, 300]],
+    ['never answers', hanging, [0, 11, 23, 37, 55, 81, 123, 193, 263, 300]],
+  ]) {
+    test(`a target that ${what} is asked for 5 minutes, and not of what is over`, async (t) => {
+      const target = await startTarget(t, { answer })
+      const settings = { settings: { client_events_per_second: 0 }, webhooks: [{ url: target.url, events: ['client_event'] }] }
+      const { connected, metric } = await startStage(t, settings)
+      const { channel } = await subscribed(await connected('ada'), CHAT)
+      channel.trigger('client-n', 1)
+      await eventually(() => target.requests.length === schedule.length, 'last attempt', 330_000)
+      const times = target.requests.map(({ at }) => (at - target.requests[0].at) / 1000)
+      times.forEach((time, n) => assert.ok(time > schedule[n] - 0.1 && time < schedule[n] + 2, `attempts after ${times} s`))
+      await eventually(async () => (await metric('soundpost_webhooks_dropped_total', 'expired')) === 1, 'end of it', 20_000)
+      target.answer = healthy
+      channel.trigger('client-n', 2)
+      await eventually(() => target.told.length === 1, 'next event')
+      assert.deepEqual([target.told[0].data, target.requests.length], ['2', schedule.length + 1])
+      t.diagnostic(`attempts after ${times.map((time) => time.toFixed(1)).join(', ')} s`)
+    })
+  }
+
   for (const [what, options] of Object.entries({ 'one node': { nodes: 1, redis: null }, 'three nodes': {} })) {
-    test(what, async (t) => {
+    test(`a target that is down for two minutes, ${what}`, async (t) => {
       const scene = await start(t, options)
       const { cluster, target, say, nodes } = scene
       await target.down()
