@@ -134,13 +134,15 @@ impl Run {
             self.replaced.mark_unchanged();
             self.targets.follow(&mut self.source);
         }
-        if self.happenings.is_empty() {
+        let is_rest = !self.happenings.is_empty();
+        if !is_rest {
             self.inbox.take(&mut self.happenings);
         }
         let next = self.source.take(&mut self.happenings, now, &self.inbox, &mut self.targets);
         self.targets.hand_over();
         self.refused.look(self.inbox.refused());
-        next
+        // Beside a rest the inbox was not looked at, and its word that something came may be used up.
+        if is_rest { Some(now) } else { next }
     }
 
     async fn end(&mut self) {
