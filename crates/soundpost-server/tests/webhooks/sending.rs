@@ -175,3 +175,19 @@ fn what_is_too_much_for_a_target_pushes_its_oldest_out() {
     assert_eq!(metrics.dropped(Dropped::Overflow).value(), 999);
     assert_eq!(receiver.next().events()[0]["subscription_count"], 0);
 }
+
+/// More than the engine takes up at a time, while it does: the last of them must not wait for something else to happen.
+#[test]
+fn of_many_happenings_none_is_left_lying() {
+    let receiver = Receiver::start(|_| say(OK));
+    let node = TestNode::start(vec![app(vec![batches(&receiver.url("http"), 10, 200)])]);
+    for round in 0..5 {
+        for channel in ["a", "b", "c", "d"] {
+            node.counts(channel, round * 500..(round + 1) * 500);
+        }
+    }
+    let (all, _) = counts(&receiver, 10_000);
+    for (channel, counts) in all {
+        assert!(counts.iter().copied().eq(0..2500), "{channel}");
+    }
+}
