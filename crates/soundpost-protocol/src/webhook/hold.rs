@@ -19,6 +19,8 @@ use crate::{channel::ChannelName, presence::UserId};
 
 /// How long a departure is held.
 pub const HOLD: Duration = Duration::from_secs(3);
+/// How many [`Holds::poll`] gives back at once: a crowd that goes together must not hold up whoever asks.
+pub const GONE_MAX: usize = 1000;
 
 /// Who can come and go.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
@@ -106,14 +108,19 @@ impl<K: Clone + Eq + Hash> Holds<K> {
         self.due.insert(place, subject);
     }
 
-    /// Those who are gone for good, in the order in which they went, onto `gone`. When to look again; to be called after
-    /// each [`Self::left`], too.
+    /// Those who are gone for good, in the order in which they went, onto `gone`, but no more than [`GONE_MAX`]. When to look
+    /// again, which is at once if there are more; to be called after each [`Self::left`], too.
     pub fn poll(&mut self, now: Instant, gone: &mut Vec<K>) -> Option<Instant> {
+        let mut room = GONE_MAX;
         while let Some(entry) = self.due.first_entry() {
             let due = entry.key().0;
             if due > now && self.held.len() <= self.count_max.get() {
                 return Some(due);
             }
+            if room == 0 {
+                return Some(now);
+            }
+            room -= 1;
             let subject = entry.remove();
             self.held.remove(&subject);
             gone.push(subject);
@@ -194,6 +201,17 @@ mod tests {
         holds.flush(&mut gone);
         assert_eq!((gone, holds.len()), (vec!['b', 'c'], 0));
         assert_eq!(holds.came(&'b'), Arrival::News);
+    }
+
+    #[test]
+    fn a_crowd_is_told_in_portions_and_may_come_back_between_them() {
+        let (start, mut holds) = (Instant::now(), holds(10_000));
+        let count = GONE_MAX + 2;
+        (0..count).for_each(|n| holds.left(n, start));
+        let now = start + HOLD;
+        assert_eq!(polled(&mut holds, now), ((0..GONE_MAX).collect(), Some(now)));
+        assert_eq!(holds.came(&GONE_MAX), Arrival::Return);
+        assert_eq!(polled(&mut holds, now), (vec![count - 1], None));
     }
 
     /// 500 members of a presence channel reload their pages: all leave, the channel is empty, all come back.

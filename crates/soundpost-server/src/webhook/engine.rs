@@ -35,6 +35,9 @@ pub const FAREWELL: Duration = Duration::from_secs(5);
 /// How often the end of something is looked for.
 const LOOK: Duration = Duration::from_millis(20);
 
+/// Happenings that are taken up at once. Then others on the main thread get their turn, who accept connections and send.
+pub(super) const TURN_MAX: usize = 1000;
+
 /// The engine of a node, running.
 #[derive(Debug)]
 pub struct Engine {
@@ -67,6 +70,7 @@ impl Engine {
             source,
             replaced,
             phases,
+            taken_at: Instant::now(),
             happenings: VecDeque::new(),
             refused: Refused::default(),
         };
@@ -100,6 +104,9 @@ struct Run {
     source: Source,
     replaced: watch::Receiver<()>,
     phases: watch::Receiver<Phase>,
+    /// When the happenings were taken.
+    taken_at: Instant,
+    /// Those that are not taken up yet.
     happenings: VecDeque<super::Happening>,
     refused: Refused,
 }
@@ -108,7 +115,7 @@ impl Run {
     async fn run(mut self) {
         self.targets.follow(&mut self.source);
         while *self.phases.borrow_and_update() == Phase::Running {
-            let next = self.work(Instant::now());
+            let next = self.work();
             // So that targets get their turn however much happens.
             yield_now().await;
             tokio::select! {
@@ -127,8 +134,8 @@ impl Run {
         self.end().await;
     }
 
-    /// Takes up what has happened; when to look again, if nothing happens.
-    fn work(&mut self, now: Instant) -> Option<Instant> {
+    /// Takes up a turn's worth of what has happened; when to look again, if nothing happens.
+    fn work(&mut self) -> Option<Instant> {
         // Before what has happened is looked at: it may be for a webhook that is new.
         if self.replaced.has_changed().unwrap_or(false) {
             self.replaced.mark_unchanged();
@@ -136,22 +143,23 @@ impl Run {
         }
         let is_rest = !self.happenings.is_empty();
         if !is_rest {
+            self.taken_at = Instant::now();
             self.inbox.take(&mut self.happenings);
         }
-        let next = self.source.take(&mut self.happenings, now, &self.inbox, &mut self.targets);
+        let next = self.source.take(&mut self.happenings, self.taken_at, &self.inbox, &mut self.targets);
         self.targets.hand_over();
         self.refused.look(self.inbox.refused());
         // Beside a rest the inbox was not looked at, and its word that something came may be used up.
-        if is_rest { Some(now) } else { next }
+        if is_rest { Some(self.taken_at) } else { next }
     }
 
     async fn end(&mut self) {
         // First what was taken before and is left, then what is in the inbox.
         for _ in 0..2 {
-            self.work(Instant::now());
+            self.work();
             while !self.happenings.is_empty() {
                 yield_now().await;
-                self.work(Instant::now());
+                self.work();
             }
         }
         let Phase::Ending(last) = *self.phases.borrow_and_update() else { return };

@@ -40,7 +40,7 @@ use self::{
 };
 use super::{
     Happening, WebhookMetrics, What,
-    engine::{TargetKey, Targets, panicked},
+    engine::{TURN_MAX, TargetKey, Targets, panicked},
     metrics::Dropped,
     target::{Heard, Permit, Place, TargetHandle},
 };
@@ -161,10 +161,10 @@ impl Streams {
         panicked(&mut self.tasks).await;
     }
 
-    /// Adds what has happened to the streams of the webhooks that want it.
+    /// Adds a turn's worth of what has happened to the streams of the webhooks that want it.
     pub(super) fn take(&self, happenings: &mut VecDeque<Happening>, targets: &Targets) {
         let mut added: HashMap<TargetKey, Vec<Encoded>> = HashMap::new();
-        for happening in happenings.drain(..) {
+        for happening in happenings.drain(..happenings.len().min(TURN_MAX)) {
             // Who comes and goes is decided in Redis.
             let What::Event(event) = happening.what else { continue };
             for key in targets.wanting(happening.app, event.kind, &event.channel) {

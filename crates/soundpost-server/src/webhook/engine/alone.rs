@@ -11,7 +11,7 @@ use soundpost_protocol::webhook::{
     hold::{Arrival, Holds, Subject},
 };
 
-use super::Targets;
+use super::{TURN_MAX, Targets};
 use crate::{
     apps::{AppIndex, ChannelKey},
     webhook::{Happening, Inbox, What},
@@ -19,9 +19,6 @@ use crate::{
 
 /// Departures that are held. Beyond it the oldest are told before their time.
 const HOLDS_MAX: NonZeroUsize = NonZeroUsize::MIN.saturating_add(999_999);
-
-/// Happenings that are taken up at once. Then others on the main thread get their turn, who accept connections and send.
-const TURN_MAX: usize = 1000;
 
 /// Turns what happens into events: holds departures, and tells a cache miss once.
 #[derive(Debug)]
@@ -38,6 +35,7 @@ impl Alone {
     }
 
     /// Takes up happenings, as many as a turn of the main thread has room for; when to be called again.
+    /// `now`: when they were taken.
     pub(super) fn take(
         &mut self,
         happenings: &mut VecDeque<Happening>,
@@ -45,8 +43,7 @@ impl Alone {
         inbox: &Inbox,
         targets: &mut Targets,
     ) -> Option<Instant> {
-        for _ in 0..TURN_MAX {
-            let Some(Happening { app, at, what }) = happenings.pop_front() else { break };
+        for Happening { app, at, what } in happenings.drain(..happenings.len().min(TURN_MAX)) {
             match what {
                 What::Came(subject) => {
                     let subject = (app, subject);
@@ -58,7 +55,9 @@ impl Alone {
                 What::Event(event) => self.event(app, &event, at, targets),
             }
         }
-        let next = self.holds.poll(now, &mut self.gone);
+        // Only until then it is known who has come back.
+        let seen = happenings.front().map_or(now, |next| now.min(next.at));
+        let next = self.holds.poll(seen, &mut self.gone);
         self.tell_gone(now, inbox, targets);
         if happenings.is_empty() { next } else { Some(now) }
     }

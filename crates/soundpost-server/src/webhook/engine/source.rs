@@ -64,6 +64,7 @@ impl Source {
     }
 
     /// Takes up happenings, in their order; when to be called again, if nothing happens. What it leaves is for then.
+    /// `now`: when they were taken.
     pub(super) fn take(
         &mut self,
         happenings: &mut VecDeque<Happening>,
@@ -75,7 +76,7 @@ impl Source {
             Self::Alone(alone) => alone.take(happenings, now, inbox, targets),
             Self::Streams(streams) => {
                 streams.take(happenings, targets);
-                None
+                (!happenings.is_empty()).then_some(now)
             }
         }
     }

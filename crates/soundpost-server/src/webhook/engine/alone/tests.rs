@@ -166,6 +166,25 @@ async fn a_turn_takes_up_so_many_happenings_and_leaves_the_others_in_their_order
 }
 
 #[tokio::test]
+async fn who_comes_back_in_time_but_behind_a_crowd_has_not_left() {
+    let mut stage = Stage::new(vec![webhook(COMINGS, "")]);
+    let back = Subject::Channel(channel("back"));
+    stage.left(&back, 0.0);
+    let rooms: Vec<_> = (0..2 * TURN_MAX).map(|n| Subject::Channel(channel(&format!("room-{n}")))).collect();
+    rooms.iter().for_each(|room| stage.came(room, 1.0));
+    stage.came(&back, 2.9);
+    let (mut happenings, now) = (VecDeque::new(), stage.at(3.5));
+    stage.inbox.take(&mut happenings);
+    for told in [TURN_MAX - 1, TURN_MAX, 1] {
+        stage.alone.take(&mut happenings, now, &stage.inbox, &mut stage.targets);
+        let events = stage.told().remove(0);
+        assert_eq!(events.len(), told);
+        assert!(events.iter().all(|event| event.starts_with("channel_occupied room-")), "{events:?}");
+    }
+    assert!(happenings.is_empty() && stage.alone.holds.is_empty());
+}
+
+#[tokio::test]
 async fn when_the_node_ends_what_is_held_is_told() {
     let mut stage = Stage::new(vec![webhook(COMINGS, "")]);
     stage.left(&Subject::Channel(channel("room")), 0.0);
