@@ -166,6 +166,37 @@ fn when_redis_is_back_what_has_changed_meanwhile_is_told_and_nothing_else() {
 }
 
 #[test]
+fn departures_that_redis_took_in_without_an_answer_are_told_too() {
+    let store = Store::start();
+    let one = told_node(&store);
+    let (mut zoe, mut ben, mut eve) = (one.connect(), one.connect(), one.connect());
+    zoe.join(ROOM, &member("zoe"));
+    ben.join(ROOM, &member("ben"));
+    eve.join("presence-hall", &member("eve"));
+    let mut expected =
+        vec!["occupied presence-room", "added zoe", "added ben", "occupied presence-hall", "added eve"];
+    await_told(&store, &expected);
+    store.server.pause();
+    ben.vanish();
+    eve.vanish();
+    await_away(&one);
+    // It does now what it was told before it hung, and its answers reach nobody.
+    store.server.resume();
+    await_connected(&one);
+    expected.extend(["removed ben", "removed eve", "vacated presence-hall"]);
+    wait_until("all is told", || told(&store).len() >= expected.len());
+    let (mut all, mut wanted) = (told(&store), expected.clone());
+    all.sort();
+    wanted.sort_unstable();
+    assert_eq!(all, wanted);
+    zoe.vanish();
+    eventually("nothing is left of the channels", || {
+        let keys = store.keys();
+        !keys.iter().any(|key| key.contains("presence-")) && !keys.iter().any(|key| key.ends_with(":i"))
+    });
+}
+
+#[test]
 fn on_a_redis_cluster_events_come_to_the_streams_wherever_they_are() {
     let cluster = Cluster::start(&[]);
     let at_cluster = || {

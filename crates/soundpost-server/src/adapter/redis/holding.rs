@@ -169,6 +169,15 @@ impl Session<'_> {
         true
     }
 
+    /// Something may be held that this node was not told of. False if webhooks want nothing there.
+    pub(super) fn hold_what_may_be(&mut self, tag: &Bytes) -> bool {
+        if self.wants_of_tag(tag).is_empty() {
+            return false;
+        }
+        self.node.holding.hold(tag, self.now + SETTLING);
+        true
+    }
+
     /// Has told what is due.
     pub(super) fn see_to_held(&mut self) {
         while self.has_room()

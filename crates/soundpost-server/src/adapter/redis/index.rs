@@ -151,11 +151,17 @@ impl Session<'_> {
         self.send(home.as_bytes(), &[b"SMEMBERS", &index], Expect::Index(wanted));
     }
 
-    /// The answer to that.
+    /// The answer to that. Scripts whose answers were lost may have held something anywhere, so nothing is forgotten before
+    /// that was looked at.
     pub(super) fn clean_index(&mut self, wanted: &HashSet<Bytes>, reply: &Reply) {
         for member in answers::items(reply) {
             let Reply::Bulk(tag) = member else { continue };
-            if !wanted.contains(tag) && !self.index.tags.contains_key(tag) {
+            let is_stale = !wanted.contains(tag) && !self.index.tags.contains_key(tag);
+            if self.hold_what_may_be(tag) {
+                if is_stale {
+                    self.name_held(tag, Expect::Nothing);
+                }
+            } else if is_stale {
                 self.remove_from_index(tag);
             }
         }
