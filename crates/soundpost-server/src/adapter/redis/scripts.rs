@@ -82,6 +82,7 @@ for i = 2, #ARGV, 4 do
     append(ARGV[1], kind, channel, ARGV[i + 2], id)
   end
 end
+close_streams()
 ";
 
 impl Script {

@@ -1,29 +1,40 @@
 //! How an event gets into the stream of a webhook.
 
-/// A function for the beginning of scripts: `append(base, kind, channel, json, id)`. `base` is what the names of all that
-/// belongs to the webhook begin with; without an `id` the event is named by its place in the stream.
+/// Functions for the beginning of scripts: `append(base, kind, channel, json, id)`, and `close_streams()`, to be called
+/// after the last of them. `base` is what the names of all that belongs to the webhook begin with; without an `id` the event
+/// is named by its place in the stream.
 ///
 /// An entry has the fields `k`, the kind as its word; `c`, the channel; `j`, the JSON of the event; and `i`, the id, if it
 /// was given one. The stream has at most 10,000 entries with 16 MiB of JSON: the oldest make room. It is forgotten a day
 /// after something was put in for the last time, with the webhook that nobody has any more.
 pub(in super::super) const APPEND: &str = "
+local fills = {}
+local function fill_of(base)
+  local entries = redis.call('XLEN', base .. 'q')
+  local bytes = entries > 0 and tonumber(redis.call('HGET', base .. 'm', 'bytes') or 0) or 0
+  fills[base] = {entries = entries, bytes = bytes, lost = 0}
+  return fills[base]
+end
 local function append(base, kind, channel, json, id)
-  local stream, fill = base .. 'q', base .. 'm'
-  local entries = redis.call('XLEN', stream)
-  local bytes = entries > 0 and tonumber(redis.call('HGET', fill, 'bytes') or 0) or 0
-  while entries > 0 and (entries >= 10000 or bytes + #json > 16777216) do
+  local stream, fill = base .. 'q', fills[base] or fill_of(base)
+  while fill.entries > 0 and (fill.entries >= 10000 or fill.bytes + #json > 16777216) do
     local oldest = redis.call('XRANGE', stream, '-', '+', 'COUNT', 1)[1]
     for i = 1, #oldest[2], 2 do
-      if oldest[2][i] == 'j' then bytes = bytes - #oldest[2][i + 1] end
+      if oldest[2][i] == 'j' then fill.bytes = fill.bytes - #oldest[2][i + 1] end
     end
     redis.call('XDEL', stream, oldest[1])
-    redis.call('HINCRBY', fill, 'lost', 1)
-    entries = entries - 1
+    fill.lost, fill.entries = fill.lost + 1, fill.entries - 1
   end
   if id then redis.call('XADD', stream, '*', 'k', kind, 'c', channel, 'j', json, 'i', id)
   else redis.call('XADD', stream, '*', 'k', kind, 'c', channel, 'j', json) end
-  redis.call('HSET', fill, 'bytes', bytes + #json)
-  redis.call('PEXPIRE', stream, 86400000)
-  redis.call('PEXPIRE', fill, 86400000)
+  fill.bytes, fill.entries = fill.bytes + #json, fill.entries + 1
+end
+local function close_streams()
+  for base, fill in pairs(fills) do
+    redis.call('HSET', base .. 'm', 'bytes', fill.bytes)
+    if fill.lost > 0 then redis.call('HINCRBY', base .. 'm', 'lost', fill.lost) end
+    redis.call('PEXPIRE', base .. 'q', 86400000)
+    redis.call('PEXPIRE', base .. 'm', 86400000)
+  end
 end
 ";

@@ -105,8 +105,10 @@ local function hooks(wants, base, sharers)
     end
     for what in pairs(counts) do order[#order + 1] = what end
     table.sort(order)
-    for _, what in ipairs(order) do
-      redis.call('HSET', users, what, counts[what])
+    local batch = {}
+    for at, what in ipairs(order) do
+      batch[#batch + 1] = what; batch[#batch + 1] = counts[what]
+      if #batch == 1000 or at == #order then redis.call('HSET', users, unpack(batch)); batch = {} end
       if #known > 0 and not before[what] then came(what) end
     end
     redis.call('HSET', users, 't', #ids)
@@ -160,6 +162,7 @@ local function hooks(wants, base, sharers)
       end
     end
     if has('c') and was_occupied and not is_occupied then left('c') end
+    close_streams()
   end
 
   function self.take_due(most)
@@ -179,6 +182,7 @@ local function hooks(wants, base, sharers)
     if is_vacated and #due < most and redis.call('ZREM', held, 'c') == 1 and has('c') and not is_occupied then
       gone('c')
     end
+    close_streams()
   end
   function self.next_due()
     local first = redis.call('ZRANGE', held, 0, 0, 'WITHSCORES')
@@ -207,6 +211,7 @@ local function append(hook, kind, channel, json, id, base)
   local item = {hook, kind, life .. '.' .. string.format('%x', last_id), json}
   redis.call('RPUSH', base .. 'o', table.concat(item, '\n'))
 end
+local function close_streams() end
 ";
 
 /// `KEYS`: what is held, sharers, what is to be carried. `ARGV`: what the names of all that belongs to the channel begin
