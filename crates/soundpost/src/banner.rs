@@ -112,7 +112,12 @@ fn apps(text: &mut String, settings: &Settings) -> fmt::Result {
             (false, true) => "",
             (false, false) => "  (disabled)",
         };
-        row(text, label, &format!("{:<width$}  key {}{note}", app.id.as_str(), app.key))?;
+        let webhooks = match app.webhooks.len() {
+            0 => String::new(),
+            1 => "  1 webhook".to_owned(),
+            more => format!("  {more} webhooks"),
+        };
+        row(text, label, &format!("{:<width$}  key {}{webhooks}{note}", app.id.as_str(), app.key))?;
         label = "";
     }
     match settings.apps.len().checked_sub(APPS_SHOWN) {
@@ -341,6 +346,24 @@ window.Echo = new Echo({
         let text = banner(&settings, plain(&addresses(&["0.0.0.0:80"]), None), None);
         assert_eq!(text, format!("{}\n{expected}", version()));
         assert!(!text.contains("hush"));
+    }
+
+    #[test]
+    fn an_app_comes_with_the_number_of_its_webhooks() {
+        for (urls, shown) in
+            [(&["http://a.test/?hush"][..], "1 webhook"), (&["http://a.test", "http://b.test"], "2 webhooks")]
+        {
+            let url = |(at, url): (usize, &&str)| {
+                (format!("SOUNDPOST_APPS__0__WEBHOOKS__{at}__URL"), (*url).to_owned())
+            };
+            let app = [("ID", "shop"), ("KEY", "shop-key"), ("SECRET", "shop-secret-shop-secret")];
+            let app = app.map(|(name, value)| (format!("SOUNDPOST_APPS__0__{name}"), value.to_owned()));
+            let variables = urls.iter().enumerate().map(url).chain(app);
+            let settings = Settings::load(&Flags::default(), variables, Path::new("/nonexistent")).unwrap();
+            let text = banner(&settings, plain(&addresses(&["127.0.0.1:1"]), None), None);
+            assert!(text.contains(&format!("\n  apps       shop  key shop-key  {shown}\n")), "{text}");
+            assert!(!text.contains("hush"));
+        }
     }
 
     #[test]
