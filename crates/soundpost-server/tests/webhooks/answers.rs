@@ -140,3 +140,33 @@ fn the_status_decides_even_if_the_body_never_comes_or_breaks() {
     }
     assert!(begun.elapsed() < Duration::from_secs(10));
 }
+
+#[test]
+fn odd_answers_are_understood_and_do_not_spoil_the_next() {
+    for (answer, closes, expected, connections) in [
+        (
+            "HTTP/1.1 100 Continue\r\n\r\nHTTP/1.1 103 Early Hints\r\n\r\nHTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n",
+            false,
+            200,
+            1,
+        ),
+        ("HTTP/1.1 200 OK\r\nConnection: close\r\nContent-Length: 0\r\n\r\n", false, 200, 3),
+        ("HTTP/1.0 200 OK\r\n\r\nto the end", true, 200, 3),
+        ("HTTP/1.1 204 No Content\r\nContent-Length: 2\r\n\r\nab", false, 204, 3),
+        (
+            "HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\nHTTP/1.1 404 Not Found\r\nContent-Length: 0\r\n\r\n",
+            false,
+            200,
+            3,
+        ),
+        ("HTTP/1.1 101 Switching Protocols\r\nConnection: upgrade\r\nUpgrade: x\r\n\r\n", false, 101, 3),
+    ] {
+        let acts = if closes { [say(answer), vec![Act::Close]].concat() } else { say(answer) };
+        let receiver = Receiver::start(move |_| acts.clone());
+        let sender = Hook::to(&receiver.url("http")).open();
+        for _ in 0..3 {
+            assert_eq!(sender.post(b"{}").map(|answer| answer.status), Ok(expected), "{answer:?}");
+        }
+        assert_eq!(receiver.connections(), connections, "{answer:?}");
+    }
+}
