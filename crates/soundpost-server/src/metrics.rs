@@ -1,4 +1,4 @@
-//! Counters: each has one writer, the worker that owns it, and is summed when somebody asks.
+//! Counters of workers, of which each has one writer and is summed when somebody asks, and of what no worker does.
 
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
 
@@ -15,6 +15,22 @@ impl Count {
     }
 
     /// What was counted; any thread may ask.
+    pub fn value(&self) -> u64 {
+        self.0.load(Relaxed)
+    }
+}
+
+/// A number that only grows, and that any thread may add to.
+#[derive(Debug, Default)]
+pub struct Total(AtomicU64);
+
+impl Total {
+    /// Adds `n`.
+    pub fn add(&self, n: u64) {
+        self.0.fetch_add(n, Relaxed);
+    }
+
+    /// What was counted.
     pub fn value(&self) -> u64 {
         self.0.load(Relaxed)
     }

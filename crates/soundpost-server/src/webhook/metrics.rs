@@ -14,26 +14,11 @@ use prometheus_client::metrics::histogram::Histogram;
 use soundpost_protocol::webhook::queue::Fate;
 
 use crate::apps::AppIndex;
+pub use crate::metrics::Total;
 
 /// Bounds of the delivery latency, seconds: from a receiver next door to the last attempt.
 const LATENCY_BOUNDS: [f64; 15] =
     [0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0, 120.0, 300.0];
-
-/// A number that only grows, and that any thread may add to.
-#[derive(Debug, Default)]
-pub struct Total(AtomicU64);
-
-impl Total {
-    /// Adds `n`.
-    pub fn add(&self, n: u64) {
-        self.0.fetch_add(n, Relaxed);
-    }
-
-    /// What was counted.
-    pub fn value(&self) -> u64 {
-        self.0.load(Relaxed)
-    }
-}
 
 /// A number that several targets have a part in.
 #[derive(Debug, Default)]

@@ -4,25 +4,11 @@ use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 
 use prometheus_client::metrics::histogram::Histogram;
 
+pub use crate::metrics::Total;
+
 /// Bounds of the publish latency, seconds.
 const LATENCY_BOUNDS: [f64; 14] =
     [0.0001, 0.0002, 0.0003, 0.0005, 0.00075, 0.001, 0.002, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 1.0];
-
-/// A number that only grows, and that any thread may add to.
-#[derive(Debug, Default)]
-pub struct Total(AtomicU64);
-
-impl Total {
-    /// For the adapter: adds `n`.
-    pub fn add(&self, n: u64) {
-        self.0.fetch_add(n, Relaxed);
-    }
-
-    /// What was counted.
-    pub fn value(&self) -> u64 {
-        self.0.load(Relaxed)
-    }
-}
 
 /// A number that goes up and down.
 #[derive(Debug, Default)]
