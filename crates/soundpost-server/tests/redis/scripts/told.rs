@@ -106,24 +106,58 @@ fn a_reload_of_five_hundred_over_two_nodes_is_no_news() {
     assert_eq!(bench.told(), [vec![], vec![]] as [Vec<String>; 2]);
 }
 
+/// How much is told by each step, until nothing is held.
+fn portions(bench: &mut Bench) -> Vec<usize> {
+    let mut portions = Vec::new();
+    loop {
+        let wait = bench.finish();
+        portions.push(bench.told()[0].len());
+        match wait {
+            Some(wait) => assert_eq!(wait, 0),
+            None => return portions,
+        }
+    }
+}
+
 #[test]
 fn many_who_go_at_once_are_told_in_portions() {
     let mut bench = Bench::presence();
     let users: Vec<_> = (0..1200).map(|user| (user, format!("u{user}"))).collect();
     bench.replace(&life(1), 1, &[], &users, ("", 0), None);
-    assert_eq!(bench.told()[0].len(), 1201);
+    bench.let_pass();
+    portions(&mut bench);
     bench.reap(&life(1));
     bench.let_pass();
-    let mut portions = Vec::new();
-    while let Some(wait) = bench.finish() {
-        assert_eq!(wait, 0);
-        portions.push(bench.told()[0].len());
-    }
     // The channel is due with the first of them, and is told last.
-    assert_eq!(portions, [499, 499]);
+    assert_eq!(bench.finish(), Some(0));
+    assert_eq!(bench.told()[0].len(), 499);
+    assert_eq!(bench.finish(), Some(0));
+    assert_eq!(bench.told()[0].len(), 499);
+    assert_eq!(bench.finish(), None);
     let last = &bench.told()[0];
     assert_eq!(last.len(), 203);
     assert!(last[202].contains("channel_vacated"));
+}
+
+#[test]
+fn many_who_come_at_once_are_told_in_portions_and_who_left_before_is_not_told_at_all() {
+    let mut bench = Bench::presence();
+    let one = life(1);
+    let users: Vec<_> = (0..1700).map(|user| (user, format!("u{user}"))).collect();
+    let said = bench.replace(&one, 1, &[], &users, ("", 0), None);
+    assert!(said.wait.is_some_and(|wait| wait > 0), "{said:?}");
+    assert_eq!(bench.told()[0].len(), 501);
+    // Neither coming nor going of the one is told; the other is back in time, and has come once.
+    bench.leave(&one, [2, 1], 1600);
+    bench.leave(&one, [3, 2], 1650);
+    bench.join(&one, [4, 3], 1650, "u1650");
+    assert_eq!(bench.told()[0], [member("added", "u1650")]);
+    bench.let_pass();
+    assert_eq!(portions(&mut bench), [500, 500, 198]);
+    bench.leave(&one, [5, 4], 1699);
+    bench.let_pass();
+    assert_eq!(bench.finish(), None);
+    assert_eq!(bench.told()[0], [member("removed", "u1699")]);
 }
 
 #[test]

@@ -10,7 +10,8 @@
 ///
 /// - `u`: of each user, as `mID`, how many connections there are in all shares, and `t`, how many of all users. It is made
 ///   from the shares where it is missing or does not fit them: then an app has had no webhooks, or some node knows none.
-/// - `h`: what is held, with the millisecond at which it is due: `c` the channel, `mID` a user, `n` a count.
+/// - `h`: what is held, with the millisecond at which it is due: `c` the channel, `mID` a user, `n` a count; and of arrivals
+///   at once that are more than the first 500 the others, as `aID`, so that no script takes long.
 /// - `n`: the count that was told last and the millisecond of that.
 ///
 /// A script calls `begin` before it changes anything and `finish` after; `wait` is then for how many milliseconds
@@ -49,12 +50,20 @@ local function hooks(wants, base, sharers)
     end
   end
   local function of_user(id) return function() return ',"user_id":' .. quoted(id) end end
+  local function added(id) tell('a', 'member_added', of_user(id)) end
+  local news = 0
   local function came(what, is_quiet)
     if redis.call('ZREM', held, what) == 1 or is_quiet then return end
-    if what == 'c' then tell('o', 'channel_occupied')
-    else tell('a', 'member_added', of_user(string.sub(what, 2))) end
+    if what == 'c' then return tell('o', 'channel_occupied') end
+    local id = string.sub(what, 2)
+    news = news + 1
+    if news <= 500 then return added(id) end
+    redis.call('ZADD', held, clock() + hold + 1000, 'a' .. id)
+    await(hold + 1000)
   end
   local function left(what)
+    local is_untold = what ~= 'c' and redis.call('ZREM', held, 'a' .. string.sub(what, 2)) == 1
+    if is_untold then return end
     redis.call('ZADD', held, 'NX', clock() + hold, what)
     await(hold)
   end
@@ -176,6 +185,10 @@ local function hooks(wants, base, sharers)
         redis.call('ZREM', held, what)
         local count = total()
         if has('n') and count ~= told_count() then tell_count(count) end
+      elseif kind == 'a' then
+        local id = string.sub(what, 2)
+        local is_untold = redis.call('ZREM', held, what) == 1 and self.members
+        if is_untold and redis.call('HEXISTS', users, 'm' .. id) == 1 then added(id) end
       elseif redis.call('ZREM', held, what) == 1 and self.members
         and redis.call('HEXISTS', users, what) == 0 then gone(what) end
     end
