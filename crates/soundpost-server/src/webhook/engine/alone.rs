@@ -77,8 +77,12 @@ impl Alone {
     }
 
     fn tell_gone(&mut self, now: Instant, inbox: &Inbox, targets: &mut Targets) {
-        for (app, subject) in self.gone.drain(..) {
+        for (told, (app, subject)) in (1..).zip(self.gone.drain(..)) {
             tell(app, &subject.departure(), &subject, now, inbox, targets);
+            // At the end they may be a million, and no queue has room for so many.
+            if told % TURN_MAX == 0 {
+                targets.hand_over();
+            }
         }
     }
 }

@@ -195,6 +195,18 @@ async fn when_the_node_ends_what_is_held_is_told() {
 }
 
 #[tokio::test]
+async fn of_a_crowd_that_is_held_at_the_end_no_more_is_kept_than_queues_have_room_for() {
+    let mut stage = Stage::new(vec![webhook(COMINGS, "")]);
+    for n in 0..=TURN_MAX {
+        stage.left(&Subject::Channel(channel(&format!("room-{n}"))), 0.0);
+        stage.take(0.0);
+    }
+    stage.alone.flush(stage.start, &stage.inbox, &mut stage.targets);
+    assert_eq!(stage.targets.depth(), TURN_MAX, "handed over");
+    assert_eq!(stage.told(), [[format!("channel_vacated room-{TURN_MAX}")]]);
+}
+
+#[tokio::test]
 async fn a_cache_miss_is_told_once_a_second_and_channel() {
     let mut stage = Stage::new(vec![webhook(&["cache_miss"], "")]);
     let (a, b) = (channel("cache-a"), channel("cache-b"));
