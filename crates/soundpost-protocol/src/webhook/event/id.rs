@@ -10,9 +10,10 @@ use crate::presence::NodeId;
 /// As text `2f.1a`: two numbers in lowercase hex, at most [`EventId::BYTES_MAX`] bytes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct EventId {
-    /// The life of the node that told it.
+    /// The life of the node that told it; of an event that no node has named
+    /// [who tells those](crate::webhook::WebhookId::teller).
     pub life: NodeId,
-    /// Given by that life, from 1 on.
+    /// Given by that life, from 1 on; or where the event stands in its webhook's queue.
     pub number: u64,
 }
 
