@@ -13,6 +13,8 @@
 //! A watched user is such a channel, too: the connections that are signed in as the user are its members, and those who
 //! watch are observers, who see the roster and hear of its transitions but stand in no share.
 
+mod away;
+mod effect;
 mod reading;
 mod wanting;
 
@@ -22,9 +24,11 @@ use std::{
     time::{Duration, Instant},
 };
 
+use self::away::Before;
+pub use self::effect::{Answer, Confirmed, Effect, KnownUser};
 use super::{
     message::Notice,
-    share::{Change, Entry, Share, Transition},
+    share::{Change, Entry},
     shares::Shares,
 };
 use crate::{
@@ -46,99 +50,6 @@ pub const WAITING_MAX: usize = 65_536;
 /// So often in a row shares are read again because of what was missing in them.
 const READS_MAX: u8 = 3;
 
-/// What the node must do for the channel, in this order.
-#[derive(Clone, Debug, PartialEq)]
-pub enum Effect {
-    /// Ask for the topic; [`ClusterChannel::acknowledged`] with the ticket, once it is heard.
-    Subscribe {
-        /// Names this request.
-        ticket: u64,
-    },
-    /// Give the topic up. The channel is idle.
-    Unsubscribe,
-    /// Change the own share and say so on the topic, both or neither; only if the share's last change is `follows`, or
-    /// `follows` is 0 and the share is empty. Then [`ClusterChannel::done`], else [`ClusterChannel::refused`].
-    Change {
-        /// The number of the change.
-        sequence: u64,
-        /// The number before.
-        follows: u64,
-        /// How.
-        change: Change,
-    },
-    /// Replace the own share, take those of the predecessors away, say so on the topic, and read all shares, as one act.
-    /// Then [`ClusterChannel::answered`] with `sequence` as the ticket; [`ClusterChannel::refused`] if the life is over.
-    Replace {
-        /// The number of the change.
-        sequence: u64,
-        /// Earlier lives of this node.
-        predecessors: Vec<NodeId>,
-        /// Its connections, on presence channels.
-        entries: Vec<Entry>,
-        /// How many.
-        count: u32,
-        /// What was known before Redis was away, so that it is no news; `None` if this is no return.
-        confirmed: Option<Confirmed>,
-        /// The other lives whose connections are shown: which of them are over is to be found out, too.
-        known: Vec<NodeId>,
-    },
-    /// Read all shares; [`ClusterChannel::answered`] with the ticket.
-    Read {
-        /// Names this request.
-        ticket: u64,
-        /// As in [`Self::Replace`].
-        known: Vec<NodeId>,
-    },
-    /// The connection is on the channel from here on; it hears what comes after and nothing before.
-    Enter {
-        /// Which.
-        socket_id: SocketId,
-        /// How many subscribes are answered by it.
-        answers: u32,
-        /// Who is there, the connection included.
-        roster: Roster,
-    },
-    /// The connection is not let in: the cluster is busy.
-    Refuse {
-        /// Which.
-        socket_id: SocketId,
-        /// How many subscribes are answered by it.
-        answers: u32,
-    },
-    /// Tell the connections that have entered.
-    Tell(Transition),
-    /// So many connections are on the channel now, on channels that know no members.
-    Count(u32),
-    /// The kept event that came with the answer to the last replacement is the newest there is, as far as the topic was
-    /// heard.
-    Keep,
-    /// This life of the own node is over, the others say: take a new one, for every channel.
-    Renew(NodeId),
-}
-
-/// Whether the cluster knew of a user before Redis was away. A user who comes while it is away, and one who was leaving
-/// when it went, is news in any case.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum KnownUser {
-    /// It did not.
-    No,
-    /// On another node. That is true only as far as Redis has forgotten what this node held: else it knows better.
-    Elsewhere,
-    /// On this node.
-    Here,
-}
-
-/// What the cluster knew of a channel before Redis was away, as far as the node still holds it.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Confirmed {
-    /// Of the user of each entry.
-    pub users: Vec<KnownUser>,
-    /// This node was on the channel.
-    pub is_occupied: bool,
-    /// How many connections there were.
-    pub count: u32,
-}
-
 /// What a call needs besides the channel: the time, numbers, and room for the effects.
 #[derive(Debug)]
 pub struct Context<'a> {
@@ -155,15 +66,6 @@ impl Context<'_> {
     fn next(&mut self) -> u64 {
         self.sequence.fetch_add(1, Relaxed) + 1
     }
-}
-
-/// The answer to [`Effect::Replace`] and [`Effect::Read`].
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Answer {
-    /// All shares of the channel that are not empty, and the own one if there is any, at one moment.
-    pub shares: Vec<Share>,
-    /// Of the known lives, those that have a tombstone: another life has taken their place, or they were found dead.
-    pub over: Vec<NodeId>,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -202,17 +104,6 @@ enum What {
 enum Role {
     Subscriber,
     Observer,
-}
-
-/// What the cluster knew when Redis went away.
-#[derive(Debug)]
-struct Before {
-    /// The users of this node, but those who were leaving.
-    own: HashSet<UserId>,
-    /// Who was on the channel.
-    roster: Roster,
-    is_occupied: bool,
-    count: u32,
 }
 
 /// One channel of the cluster on one node.
@@ -382,84 +273,6 @@ impl ClusterChannel {
             self.replace(cx);
         } else {
             self.read(cx);
-        }
-    }
-
-    /// Redis is away: everybody who waits is let in, and what this node wants counts here at once. To be called on a
-    /// new channel, too, if it is away already.
-    pub fn lost(&mut self, cx: &mut Context<'_>) {
-        if self.state == State::Away {
-            return;
-        }
-        if matches!(self.state, State::Returning { .. }) {
-            self.state = State::Away;
-            return;
-        }
-        self.remember();
-        self.state = State::Away;
-        self.settles_at = None;
-        self.unneeded_since = None;
-        self.count_under_way = None;
-        self.kept.clear();
-        self.kept_weight = 0;
-        self.reads = 0;
-        while let Some(want) = self.wants.pop_front() {
-            self.fulfil_alone(want, cx);
-        }
-        self.tell_count(cx);
-    }
-
-    /// Keeps what the cluster knows, before it is mixed with what it does not. If Redis goes again before it has answered,
-    /// what was known first still is, but for those who leave.
-    fn remember(&mut self) {
-        let leaving = |want: &Want| match &want.what {
-            What::Change(Change::Leave { socket_id, .. }) => Some(*socket_id),
-            What::Change(_) | What::Enter(..) => None,
-        };
-        let leaving: HashSet<_> = self.wants.iter().filter_map(leaving).collect();
-        let entries = self.shares.entries_of(self.life);
-        let staying = entries.iter().filter(|entry| !leaving.contains(&entry.socket_id));
-        let own: HashSet<_> = staying.map(|entry| entry.member.user_id.clone()).collect();
-        if let Some(before) = &mut self.before {
-            return before.own.retain(|user_id| own.contains(user_id));
-        }
-        let is_occupied =
-            if self.is_presence { !own.is_empty() } else { self.stored_count.min(self.sent_count) > 0 };
-        let (roster, count) = (self.shares.roster().clone(), self.shares.count());
-        self.before = Some(Before { own, roster, is_occupied, count });
-    }
-
-    /// Redis is there again.
-    pub fn back(&mut self, cx: &mut Context<'_>) {
-        if self.state != State::Away {
-            return;
-        }
-        if !self.is_wanted() && !self.is_stored && self.predecessors.is_empty() {
-            self.state = State::Idle;
-            return;
-        }
-        let ticket = cx.next();
-        self.state = State::Returning { ticket };
-        cx.effects.push(Effect::Subscribe { ticket });
-    }
-
-    /// The node has another life, because the last one may be over for the others. Whoever calls says [`Self::back`]
-    /// after it, if Redis is there.
-    pub fn renew(&mut self, life: NodeId, cx: &mut Context<'_>) {
-        let is_heard = !matches!(self.state, State::Idle | State::Away);
-        self.lost(cx);
-        let before = std::mem::replace(&mut self.life, life);
-        self.shares.rename(before, life);
-        self.last = 0;
-        if self.is_stored {
-            if self.predecessors.len() == super::message::PREDECESSORS_MAX {
-                self.predecessors.remove(0);
-            }
-            self.predecessors.push(before);
-        }
-        if is_heard && self.is_idle() {
-            self.state = State::Idle;
-            cx.effects.push(Effect::Unsubscribe);
         }
     }
 

@@ -3,7 +3,11 @@
 use std::sync::Arc;
 
 use super::*;
-use crate::{app::Limits, presence::Member};
+use crate::{
+    app::Limits,
+    cluster::share::{Share, Transition},
+    presence::Member,
+};
 
 const OWN: NodeId = NodeId(1);
 const OTHER: NodeId = NodeId(2);
