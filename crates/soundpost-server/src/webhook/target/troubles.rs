@@ -89,25 +89,31 @@ impl Counts {
         let Self { failed, why, refused, expired, overflow, too_large } = self;
         let mut parts = Vec::new();
         if *failed > 0 {
-            parts.push(format!("{failed} attempts failed, the last because {why}"));
+            parts.push(format!("{} failed, the last because {why}", count(*failed, "attempt")));
         }
         if *refused > 0 {
-            parts.push(format!("{refused} events dropped, which the receiver has refused for good"));
+            parts.push(format!("{} dropped, refused by the receiver for good", count(*refused, "event")));
         }
         if *expired > 0 {
-            parts.push(format!("{expired} events dropped after 5 minutes of failures"));
+            parts.push(format!("{} dropped after 5 minutes of failures", count(*expired, "event")));
         }
         if *overflow > 0 {
             parts.push(format!(
-                "{overflow} events dropped, the oldest first, because too many wait; is the receiver fast enough, \
-                 and would batch_milliseconds help?"
+                "{} dropped, the oldest first, because too many wait; is the receiver fast enough, and would \
+                 batch_milliseconds help?",
+                count(*overflow, "event")
             ));
         }
         if *too_large > 0 {
-            parts.push(format!("{too_large} events dropped, each larger than all that may wait"));
+            parts.push(format!("{} dropped, larger than all that may wait", count(*too_large, "event")));
         }
         parts.join("; ")
     }
+}
+
+/// `1 event`, `2 events`
+fn count(number: u64, what: &str) -> String {
+    format!("{number} {what}{}", if number == 1 { "" } else { "s" })
 }
 
 #[cfg(test)]
@@ -143,7 +149,7 @@ mod tests {
         assert_eq!(
             troubles.counts.text(),
             "2 attempts failed, the last because it answers 302, a redirect, which is not followed: give the URL it \
-             leads to; 1 events dropped, which the receiver has refused for good; 2 events dropped after 5 minutes of \
+             leads to; 1 event dropped, refused by the receiver for good; 2 events dropped after 5 minutes of \
              failures"
         );
     }
