@@ -33,6 +33,8 @@ describe('webhooks', { concurrency: 3 }, () => {
     await echoSubscribed(ben.join('room'))
     await subscribed(ada, 'cache-prices')
     room.channel.trigger('client-typing', { on: true, text: 'Zoë "/" \u{1F600}' })
+    // Between client events of two connections there is no order.
+    await target.hears(`client_event ${ROOM} client-typing`)
     ben.join('room').whisper('said', 'just text')
     await subscribed(ada, 'private-chat')
     ada.channel('private-chat').trigger('client-x', [1.0])
@@ -44,6 +46,8 @@ describe('webhooks', { concurrency: 3 }, () => {
     await target.hears('subscription_count orders 1')
     const left = performance.now()
     ada.disconnect()
+    // Nor is there one between their ends.
+    await target.hears('subscription_count private-chat 0')
     ben.disconnect()
     const arrivals = (name) => [`channel_occupied ${name}`, `subscription_count ${name} 1`]
     const departures = (name) => [`subscription_count ${name} 0`, `channel_vacated ${name}`]
