@@ -90,6 +90,8 @@ describe('webhooks of three nodes', { concurrency: 2 }, () => {
     for (let n = 1; n < 10; n += 1) (n % 2 ? stays : dies).client.channel('private-chat').trigger('client-n', n)
     leaves.close()
     await eventually(async () => (await cluster.get(b, `/channels/${ROOM}`, { info: 'user_count' })).user_count === 3, 'departure')
+    // What a killed node had not given to Redis yet is lost: all ten are there, and this node, which sends, has read them.
+    await eventually(async () => (await a.metric('soundpost_webhooks_queued')) >= 10, 'queue in Redis')
     await target.down()
     const killed = performance.now()
     await a.kill()
