@@ -2,10 +2,7 @@
 
 use std::{collections::VecDeque, time::Instant};
 
-use soundpost_protocol::{
-    app::AppId,
-    webhook::{Webhook, WebhookId},
-};
+use soundpost_protocol::{app::AppId, webhook::WebhookId};
 
 use super::{Alone, Targets};
 use crate::{
@@ -48,7 +45,7 @@ impl Source {
     }
 
     /// A target has begun.
-    pub(super) fn begun(&mut self, key: &TargetKey, _webhook: &Webhook, target: &TargetHandle) {
+    pub(super) fn begun(&mut self, key: &TargetKey, target: &TargetHandle) {
         match self {
             Self::Alone(_) => {}
             Self::Streams(streams) => streams.begun(key, target),

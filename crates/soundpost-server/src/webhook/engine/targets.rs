@@ -104,7 +104,7 @@ impl Targets {
             heard: source.heard(&key),
         };
         let target = TargetHandle::start(beginning, &mut self.tasks);
-        source.begun(&key, webhook, &target);
+        source.begun(&key, &target);
         Entry { key, app: Arc::clone(&app.app), webhook: Arc::clone(webhook), target, incoming: Vec::new() }
     }
 

@@ -120,9 +120,8 @@ fn who_has_lost_the_lease_stops_at_once() {
     assert!((200..=201).contains(&sent), "{sent}");
 }
 
-#[test]
-fn a_redis_that_is_back_with_its_data_loses_nothing() {
-    let mut store = Store::start();
+/// A receiver that answers nobody until the gate is open.
+fn gated() -> (Receiver, Arc<AtomicBool>) {
     let is_open = Arc::new(AtomicBool::new(false));
     let open = Arc::clone(&is_open);
     let receiver = Receiver::start(move |_| {
@@ -131,6 +130,13 @@ fn a_redis_that_is_back_with_its_data_loses_nothing() {
         }
         status(200)
     });
+    (receiver, is_open)
+}
+
+#[test]
+fn a_redis_that_is_back_with_its_data_loses_nothing() {
+    let mut store = Store::start();
+    let (receiver, is_open) = gated();
     let (one, two) = (teller(&receiver, at(&store)), teller(&receiver, at(&store)));
     wait_until("somebody sends", || !sender(&store, &receiver).is_empty());
     (0..50).for_each(|number| note(&one, &format!("private-{number}"), number));
@@ -152,14 +158,7 @@ fn a_redis_that_is_back_with_its_data_loses_nothing() {
 #[test]
 fn a_redis_that_is_back_empty_hangs_nothing() {
     let mut store = Store::start();
-    let is_open = Arc::new(AtomicBool::new(false));
-    let open = Arc::clone(&is_open);
-    let receiver = Receiver::start(move |_| {
-        while !open.load(Relaxed) {
-            std::thread::sleep(Duration::from_millis(5));
-        }
-        status(200)
-    });
+    let (receiver, is_open) = gated();
     let (one, two) = (teller(&receiver, at(&store)), teller(&receiver, at(&store)));
     wait_until("somebody sends", || !sender(&store, &receiver).is_empty());
     (0..50).for_each(|number| note(&one, &format!("private-{number}"), number));
