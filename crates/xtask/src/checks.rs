@@ -89,7 +89,9 @@ fn rust(places: &Places, steps: &mut Steps) {
     steps.run("lints", &mut places.cargo(&clippy));
     let doc = ["doc", "--locked", "--no-deps", "--workspace", "--document-private-items"];
     steps.run("documentation", places.cargo(&doc).env("RUSTDOCFLAGS", "-D warnings"));
-    steps.run("tests in Rust", &mut places.cargo(&["test", "--locked", "--workspace"]));
+    // Who mends one failure wants to know of all.
+    let test = ["test", "--locked", "--workspace", "--no-fail-fast"];
+    steps.run("tests in Rust", &mut places.cargo(&test));
 }
 
 fn end_to_end(places: &Places, faults: bool, steps: &mut Steps) {
