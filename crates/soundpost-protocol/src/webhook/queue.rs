@@ -6,7 +6,8 @@
 //! holds up its own channels alone. A body is made once and sent again as it is.
 //!
 //! **Bounds.** What waits is bounded in events and bytes; when it is more, the oldest goes, whatever its channel. What is
-//! in requests is bounded by their number and [`BODY_BYTES_MAX`].
+//! in requests is bounded by their number and [`BODY_BYTES_MAX`]. Where more waits elsewhere, of which this queue has the oldest
+//! part, the owner says how much: [`Queue::make_room`].
 //!
 //! **Given up** is a request that fails [`RETRY_FOR`] after its first attempt, and an event that has waited so long while
 //! the target only failed: a target that comes back after an hour is sent what has happened in the last minutes, not in
@@ -85,6 +86,15 @@ pub struct Attempt {
     pub event_ids: Arc<str>,
     /// Events in the body.
     pub events: usize,
+}
+
+/// What waits elsewhere, newer than all that is in the queue.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Behind {
+    /// Events.
+    pub events: usize,
+    /// Bytes of their JSON.
+    pub bytes: usize,
 }
 
 /// What has become of an event.
@@ -181,6 +191,19 @@ impl<T> Queue<T> {
             || self.lanes.bytes() > self.limits.bytes_max.get()
         {
             settle(settled, self.lanes.pop_oldest(), Fate::Overflow);
+        }
+    }
+
+    /// Drops the oldest of what waits until all that is not settled, here and `behind`, requests too, is no more than the limits;
+    /// or until nothing waits here: a request stays.
+    pub fn make_room(&mut self, behind: Behind, settled: &mut Vec<Settled<T>>) {
+        let QueueLimits { events_max, bytes_max, .. } = self.limits;
+        let sent = || self.requests.values().flat_map(|request| &request.events);
+        let events = behind.events + sent().count();
+        let bytes = behind.bytes + sent().map(|waiting| waiting.event.json.len()).sum::<usize>();
+        while events + self.lanes.len() > events_max.get() || bytes + self.lanes.bytes() > bytes_max.get() {
+            let Some(oldest) = self.lanes.pop_oldest() else { return };
+            settle(settled, [oldest], Fate::Overflow);
         }
     }
 

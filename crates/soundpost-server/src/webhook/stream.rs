@@ -95,19 +95,16 @@ impl Shared {
     fn add(&self, events: impl IntoIterator<Item = Encoded>, metrics: &WebhookMetrics) {
         let lost = self.backlog.lock().push(events);
         if lost > 0 {
-            self.overflow(lost, metrics);
+            metrics.dropped(Dropped::Overflow).add(lost);
+            if self.overflow_line.is_due() {
+                let TargetKey { app_id, webhook, .. } = &self.key;
+                warn!(
+                    app = app_id.as_str(), %webhook, lost,
+                    "webhook: too many events of this node wait for redis; the oldest are dropped"
+                );
+            }
         }
         self.changed.notify_one();
-    }
-
-    fn overflow(&self, lost: u64, metrics: &WebhookMetrics) {
-        metrics.dropped(Dropped::Overflow).add(lost);
-        if self.overflow_line.is_due() {
-            warn!(
-                lost,
-                "webhooks: too many events wait for one webhook, or for redis; the oldest are discarded"
-            );
-        }
     }
 
     fn end(&self, until: Instant) {

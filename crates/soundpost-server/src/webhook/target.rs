@@ -3,6 +3,7 @@
 //! Whoever has events pushes them through a [`TargetHandle`], which never waits; what the queue is through with goes back
 //! by the [`Heard`] that was given at the start.
 
+mod place;
 mod troubles;
 
 use std::{
@@ -15,7 +16,7 @@ use std::{
 use parking_lot::Mutex;
 use soundpost_protocol::webhook::{
     event::Encoded,
-    queue::{Attempt, Fate, Outcome, Queue, QueueLimits, RequestId, Settled, Verdict},
+    queue::{Attempt, Behind, Fate, Outcome, Queue, QueueLimits, RequestId, Settled, Verdict},
     target::Batching,
 };
 use tokio::{
@@ -24,37 +25,12 @@ use tokio::{
     time::sleep_until,
 };
 
+pub use self::place::Place;
 use self::troubles::Troubles;
 use super::{
     carrier::{Carrier, Problem},
     metrics::{Dropped, WebhookMetrics},
 };
-
-/// Where an event stands in the stream that nodes share: the id of its entry, which as text is `MS-SEQUENCE`.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
-pub struct Place {
-    /// Milliseconds of Redis' clock when it was added.
-    pub milliseconds: u64,
-    /// Counts the entries of that millisecond.
-    pub sequence: u64,
-}
-
-impl Place {
-    /// Before every entry.
-    pub const FIRST: Self = Self { milliseconds: 0, sequence: 0 };
-
-    /// Reads what [`fmt::Display`] writes, as Redis does.
-    pub fn parse(text: &str) -> Option<Self> {
-        let (milliseconds, sequence) = text.split_once('-')?;
-        Some(Self { milliseconds: milliseconds.parse().ok()?, sequence: sequence.parse().ok()? })
-    }
-}
-
-impl fmt::Display for Place {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}-{}", self.milliseconds, self.sequence)
-    }
-}
 
 /// An event for one webhook.
 #[derive(Clone, Debug)]
@@ -121,6 +97,8 @@ struct State {
     carrier: Arc<Carrier>,
     /// What pushes have settled, until the task hands it back.
     settled: Vec<Settled<Option<Place>>>,
+    /// What was lost elsewhere and the log has not heard of.
+    lost: u64,
     phase: Phase,
     /// Until when attempts may be begun.
     permit: Permit,
@@ -166,6 +144,7 @@ impl TargetHandle {
             queue: Queue::new(batching, limits),
             carrier: Arc::new(carrier),
             settled: Vec::new(),
+            lost: 0,
             phase: Phase::Running,
             permit: Permit::Always,
             depth: 0,
@@ -185,6 +164,16 @@ impl TargetHandle {
     /// Puts events behind all others; those of one channel must come in their order. Does not wait: what is more than may
     /// wait pushes the oldest out. When the target has ended, nobody hears of them any more.
     pub fn push(&self, events: Vec<Incoming>) {
+        self.push_with(events, None);
+    }
+
+    /// The same for events that are the oldest of more: so much waits elsewhere behind them. All of it together is held to the
+    /// limits; what is pushed out for it is for those to count who take it out of where it is kept.
+    pub fn push_before(&self, events: Vec<Incoming>, behind: Behind) {
+        self.push_with(events, Some(behind));
+    }
+
+    fn push_with(&self, events: Vec<Incoming>, behind: Option<Behind>) {
         self.0.change(|state| {
             if state.phase == Phase::Stopped {
                 let lost = events.iter().filter(|event| event.place.is_none()).count();
@@ -194,7 +183,16 @@ impl TargetHandle {
             for Incoming { event, place, since } in events {
                 state.queue.push(event, place, since, &mut state.settled);
             }
+            if let Some(behind) = behind {
+                state.queue.make_room(behind, &mut state.settled);
+            }
         });
+    }
+
+    /// So many events were pushed out where they are kept.
+    pub fn lost(&self, events: u64) {
+        self.0.metrics.dropped(Dropped::Overflow).add(events);
+        self.0.change(|state| state.lost += events);
     }
 
     /// From here on no event waits for others to fill a body.
@@ -284,6 +282,7 @@ struct Step {
     attempts: Vec<Attempt>,
     carrier: Arc<Carrier>,
     settled: Vec<Settled<Option<Place>>>,
+    lost: u64,
     next: Option<Instant>,
     is_over: bool,
 }
@@ -293,6 +292,7 @@ impl Task {
         loop {
             let step = self.step();
             self.settle(step.settled);
+            self.troubles.lost(step.lost);
             if step.is_over {
                 self.troubles.say_rest();
                 return;
@@ -330,7 +330,8 @@ impl Task {
             next = state.queue.poll(Instant::now(), unix_ms(), &mut attempts, &mut settled);
         }
         self.shared.count(state);
-        Step { attempts, carrier: Arc::clone(&state.carrier), settled, next, is_over }
+        let lost = std::mem::take(&mut state.lost);
+        Step { attempts, carrier: Arc::clone(&state.carrier), settled, lost, next, is_over }
     }
 
     fn begin(&mut self, attempt: Attempt, carrier: &Arc<Carrier>) {
@@ -368,8 +369,10 @@ impl Task {
             return;
         }
         let now = Instant::now();
-        // What is kept elsewhere is not lost with this queue.
-        let stays = |event: &Settled<Option<Place>>| event.fate == Fate::Abandoned && event.token.is_some();
+        // What is kept elsewhere is not lost with this queue, and what is too much there goes when it is taken out.
+        let stays = |event: &Settled<Option<Place>>| {
+            matches!(event.fate, Fate::Abandoned | Fate::Overflow) && event.token.is_some()
+        };
         for event in settled.iter().filter(|event| !stays(event)) {
             self.shared.metrics.settled(event.fate, now.saturating_duration_since(event.since));
             self.troubles.settled(event.fate);

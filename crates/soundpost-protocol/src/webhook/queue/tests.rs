@@ -206,6 +206,28 @@ fn the_oldest_goes_when_too_much_waits() {
 }
 
 #[test]
+fn what_waits_elsewhere_counts_too_and_requests_stay() {
+    let bytes = event("a", 1, 0).json.len();
+    for (events_max, bytes_max, behind) in [
+        (4, 1 << 20, Behind { events: 2, bytes: 0 }),
+        (100, 4 * bytes, Behind { events: 0, bytes: 2 * bytes }),
+    ] {
+        let mut bench = Bench::new(Batching::default(), limits(events_max, bytes_max, 1, 0));
+        for (channel, number) in [("a", 1), ("a", 2), ("b", 3)] {
+            bench.push(channel, number);
+        }
+        bench.queue.make_room(Behind::default(), &mut bench.settled);
+        assert_eq!((bench.ids(), bench.fates()), (vec!["1.1".to_owned()], vec![]));
+        bench.queue.make_room(behind, &mut bench.settled);
+        assert_eq!(bench.fates(), [(2, Fate::Overflow)], "the oldest is under way");
+        bench.queue.make_room(Behind { events: 100, bytes: 100 * bytes }, &mut bench.settled);
+        assert_eq!(bench.fates(), [(3, Fate::Overflow)]);
+        bench.finish(1, Outcome::Status(200));
+        assert_eq!((bench.fates(), bench.queue.is_empty()), (vec![(1, Fate::Delivered)], true));
+    }
+}
+
+#[test]
 fn a_target_that_only_fails_is_given_up_after_five_minutes() {
     let mut bench = Bench::new(Batching::default(), limits(100, 1 << 20, 1, 0));
     bench.push("a", 1);
@@ -275,6 +297,8 @@ fn an_abandoned_queue_says_what_was_in_it() {
 fn op() -> impl Strategy<Value = Op> {
     prop_oneof![
         6 => (0..5_usize, 0..4_usize).prop_map(|(channel, size)| Op::Push { channel, size }),
+        1 => (0..20_usize, 0..3000_usize)
+            .prop_map(|(events, bytes)| Op::MakeRoom(Behind { events, bytes })),
         3 => (0..200_u64).prop_map(Op::Pass),
         1 => (0..120_000_u64).prop_map(Op::Pass),
         5 => (0..8_usize, any::<bool>()).prop_map(|(which, is_received)| Op::Fail { which, is_received }),

@@ -20,7 +20,7 @@
 //! | `N:TAG:o` | for webhooks, on a Redis Cluster: events that are to be carried to the streams: a list |
 //! | `N:TAG:b` | for webhooks, on a Redis Cluster: which life carries them |
 //! | `N:HOOK:q` | what a webhook is to be sent: a stream |
-//! | `N:HOOK:m` | how much of it there is: a hash, `bytes` of JSON in the stream, `lost` events that found no room, how many of them metrics have heard of (`told`), and who held the lease `last` |
+//! | `N:HOOK:m` | how much of it there is: a hash, `bytes` of JSON in the stream, how many events found no room and were `lost`, how many of these a sender has counted (`told`), and who held the lease `last` |
 //! | `N:HOOK:x:CHANNEL` | a cache miss of this channel was told within the last second |
 //! | `N:HOOK:o` | lease of the life that sends it |
 //! | `N:{nodes}:control` | topic of what concerns all nodes |

@@ -26,6 +26,10 @@ use crate::{adapter::Refused, webhook::target::Place};
 
 /// So long a stream stays that nobody uses: that of a webhook that was removed everywhere.
 const KEPT_MILLISECONDS: &str = "86400000";
+/// What one webhook may have waiting, requests too: events, and bytes of their JSON.
+pub const EVENTS_MAX: usize = 10_000;
+/// See [`EVENTS_MAX`].
+pub const BYTES_MAX: usize = 16 << 20;
 /// So long a lease holds.
 pub const LEASE: std::time::Duration = std::time::Duration::from_secs(6);
 const LEASE_MILLISECONDS: &str = "6000";
@@ -58,6 +62,17 @@ pub enum From {
     New,
     /// What was read before and is not settled, behind this place.
     Pending(Place),
+}
+
+/// Why an entry is taken out.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Why {
+    /// The receiver has taken or refused it, which is true whoever holds the lease now.
+    Ended,
+    /// This node has given it up, which counts only as long as it is the holder: another may just have begun.
+    GivenUp,
+    /// The same for want of room, so that it is counted as lost in the act that takes it out.
+    PushedOut,
 }
 
 /// What is said about one stream.
@@ -121,13 +136,18 @@ impl Stream {
         Call { tag: self.keys.tag.clone(), words }
     }
 
-    /// Gives the lease up.
-    pub fn let_go(&self) -> Call {
-        self.redis.script(Script::LetGo, &self.keys.tag, &[&self.keys.lease], vec![self.life.clone()])
+    /// Gives the lease up. `known`: as for [`Self::read`].
+    pub fn let_go(&self, known: Option<u64>) -> Call {
+        self.redis.script(
+            Script::LetGo,
+            &self.keys.tag,
+            &[&self.keys.lease, &self.keys.fill],
+            vec![self.life.clone(), number(known)],
+        )
     }
 
-    /// Reads on; answered by [`Entries`].
-    pub fn read(&self, from: From) -> Call {
+    /// Reads on; answered by [`Entries`]. `known`: [`Entries::lost`] of the last answer that this node had as the holder.
+    pub fn read(&self, from: From, known: Option<u64>) -> Call {
         let from = match from {
             From::New => Bytes::from_static(b">"),
             From::Pending(place) => place.to_string().into(),
@@ -137,6 +157,7 @@ impl Stream {
             from,
             READ_ENTRIES.to_string().into(),
             Bytes::from_static(READ_BYTES.as_bytes()),
+            number(known),
         ];
         self.redis.script(
             Script::ReadStream,
@@ -151,10 +172,11 @@ impl Stream {
         Entries::of(reply, self.teller)
     }
 
-    /// Takes entries out, each with the bytes of its JSON; `as_holder`: only if this node holds the lease.
-    pub fn settle(&self, places: &[(Place, usize)], as_holder: bool) -> Call {
-        let mut arguments = Vec::with_capacity(1 + 2 * places.len());
-        arguments.push(if as_holder { self.life.clone() } else { Bytes::new() });
+    /// Takes entries out, each with the bytes of its JSON.
+    pub fn settle(&self, places: &[(Place, usize)], why: Why) -> Call {
+        let mut arguments = Vec::with_capacity(2 + 2 * places.len());
+        arguments.push(if why == Why::Ended { Bytes::new() } else { self.life.clone() });
+        arguments.push(Bytes::from_static(if why == Why::PushedOut { b"lost" } else { b"" }));
         for (place, bytes) in places {
             arguments.extend([place.to_string().into(), bytes.to_string().into()]);
         }
@@ -179,6 +201,11 @@ impl Stream {
         }
         self.redis.script(Script::Add, &self.keys.tag, &[&self.keys.stream], arguments)
     }
+}
+
+/// A number as an argument; empty if there is none.
+fn number(number: Option<u64>) -> Bytes {
+    number.map(|number| number.to_string()).unwrap_or_default().into()
 }
 
 impl Holding {

@@ -16,15 +16,14 @@ const BATCH_BYTES_MAX: usize = 256 << 10;
 pub(super) struct Backlog {
     events: VecDeque<Encoded>,
     bytes: usize,
-    /// How many have left at the front, ever.
-    gone: u64,
+    /// So many of the first were in a batch: the store may have them, so it is not for this node to drop them.
+    tried: usize,
 }
 
-/// The first so many events, and how many had gone before.
+/// The first so many events.
 #[derive(Debug)]
 pub(super) struct Batch {
     pub(super) events: Vec<Encoded>,
-    behind: u64,
 }
 
 impl Batch {
@@ -42,22 +41,20 @@ impl Backlog {
             self.events.push_back(event);
         }
         let mut lost = 0;
-        while self.events.len() > EVENTS_MAX || self.bytes > BYTES_MAX {
-            self.pop();
+        while (self.events.len() > EVENTS_MAX || self.bytes > BYTES_MAX) && self.remove(self.tried) {
             lost += 1;
         }
         lost
     }
 
-    fn pop(&mut self) {
-        if let Some(event) = self.events.pop_front() {
-            self.bytes -= event.json.len();
-            self.gone += 1;
-        }
+    fn remove(&mut self, at: usize) -> bool {
+        let event = self.events.remove(at);
+        self.bytes -= event.as_ref().map_or(0, |event| event.json.len());
+        event.is_some()
     }
 
     /// What is to be added next; it stays until it [is added](Self::added).
-    pub(super) fn next(&self) -> Option<Batch> {
+    pub(super) fn next(&mut self) -> Option<Batch> {
         let mut bytes = 0;
         let fits = |event: &&Encoded| {
             let is_first = bytes == 0;
@@ -65,15 +62,17 @@ impl Backlog {
             is_first || bytes <= BATCH_BYTES_MAX
         };
         let events: Vec<_> = self.events.iter().take(BATCH_EVENTS_MAX).take_while(fits).cloned().collect();
-        (!events.is_empty()).then_some(Batch { events, behind: self.gone })
+        self.tried = self.tried.max(events.len());
+        (!events.is_empty()).then_some(Batch { events })
     }
 
-    /// The store has these. Some of them may have had to go meanwhile.
+    /// The store has these.
     pub(super) fn added(&mut self, batch: &Batch) {
-        let end = batch.behind + batch.events.len() as u64;
-        while self.gone < end && !self.events.is_empty() {
-            self.pop();
+        for _ in &batch.events {
+            self.remove(0);
         }
+        // Those that an earlier batch had besides come next, and may be there as well.
+        self.tried = self.tried.saturating_sub(batch.events.len());
     }
 
     /// How many wait.
@@ -102,7 +101,8 @@ mod tests {
         assert_eq!(numbers(&backlog.next().unwrap()), numbers(&batch));
         backlog.added(&batch);
         assert_eq!(numbers(&backlog.next().unwrap()), (201..=250).collect::<Vec<_>>());
-        backlog.added(&backlog.next().unwrap());
+        let batch = backlog.next().unwrap();
+        backlog.added(&batch);
         assert!(backlog.next().is_none());
         assert_eq!((backlog.len(), backlog.bytes), (0, 0));
     }
@@ -119,19 +119,25 @@ mod tests {
     }
 
     #[test]
-    fn the_oldest_go_also_from_under_a_batch_on_its_way() {
+    fn the_oldest_go_but_not_those_that_the_store_may_have() {
         let mut backlog = Backlog::default();
         backlog.push((1..=10_000).map(|number| event(number, 1)));
         let batch = backlog.next().unwrap();
         assert_eq!(backlog.push((10_001..=10_050).map(|number| event(number, 1))), 50);
+        // No answer: whether they are there is not known.
+        assert_eq!(numbers(&backlog.next().unwrap()), numbers(&batch));
+        assert_eq!(backlog.push([event(10_051, 1)]), 1);
         backlog.added(&batch);
-        assert_eq!(numbers(&backlog.next().unwrap())[0], 201);
-        let batch = backlog.next().unwrap();
-        // Everything that was on its way, and more.
-        assert_eq!(backlog.push((0..400).map(|number| event(20_000 + number, 1))), 250);
-        backlog.added(&batch);
-        assert_eq!(numbers(&backlog.next().unwrap())[0], 451);
+        assert_eq!((backlog.len(), numbers(&backlog.next().unwrap())[0]), (9_800, 252));
+        // Everything else.
+        assert_eq!(backlog.push((0..10_000).map(|number| event(20_000 + number, 1))), 9_800);
+        assert_eq!(numbers(&backlog.next().unwrap()), (252..=451).collect::<Vec<_>>());
+        assert_eq!((backlog.len(), backlog.bytes), (10_000, 10_000));
         let large = [event(1, 9 << 20), event(2, 8 << 20)];
-        assert_eq!(Backlog::default().push(large), 1);
+        let mut backlog = Backlog::default();
+        assert_eq!(backlog.push(large), 1);
+        backlog.next();
+        assert_eq!(backlog.push([event(3, 9 << 20)]), 1, "what is tried stays, so the new one goes");
+        assert_eq!(numbers(&backlog.next().unwrap()), [2]);
     }
 }

@@ -2,17 +2,13 @@
 
 use std::collections::BTreeMap;
 
-use soundpost_protocol::webhook::queue::{Fate, Settled};
+use soundpost_protocol::webhook::queue::{Behind, Fate, Settled};
 
 use crate::{
-    adapter::redis::streams::{Entry, From, READ_ENTRIES},
+    adapter::redis::streams::{BYTES_MAX, EVENTS_MAX, Entry, From, Why},
     webhook::target::Place,
 };
 
-/// What is held at once: as much as a stream and a target's queue have room for, so that a channel which cannot go on holds up
-/// no other.
-const ENTRIES_MAX: usize = 10_000 - READ_ENTRIES;
-const BYTES_MAX: usize = 15 << 20;
 /// Entries that are settled at once.
 const SETTLE_MAX: usize = 1000;
 
@@ -23,9 +19,10 @@ pub(super) struct Held {
     entries: BTreeMap<Place, usize>,
     bytes: usize,
     from: From,
-    /// What has come to its end, in two kinds, see [`Settling::as_holder`].
-    surely: Vec<Place>,
-    perhaps: Vec<Place>,
+    /// What has come to its end.
+    ended: Vec<Place>,
+    given_up: Vec<Place>,
+    pushed_out: Vec<Place>,
 }
 
 /// Some entries that are to be taken out.
@@ -33,22 +30,27 @@ pub(super) struct Held {
 pub(super) struct Settling {
     /// Each with the bytes of its JSON.
     pub(super) places: Vec<(Place, usize)>,
-    /// This node has given them up, which counts only as long as it is the holder: another may just have begun. Others the
-    /// receiver has taken or refused, which is true whoever holds the lease now.
-    pub(super) as_holder: bool,
+    pub(super) why: Why,
 }
 
 impl Default for Held {
     fn default() -> Self {
         let from = From::Pending(Place::FIRST);
-        Self { entries: BTreeMap::new(), bytes: 0, from, surely: Vec::new(), perhaps: Vec::new() }
+        let (ended, given_up, pushed_out) = (Vec::new(), Vec::new(), Vec::new());
+        Self { entries: BTreeMap::new(), bytes: 0, from, ended, given_up, pushed_out }
     }
 }
 
 impl Held {
-    /// From where to read, if there is room.
+    /// From where to read, if there is room: always but while something is to be taken out first. A channel that cannot go
+    /// on holds up no other.
     pub(super) fn reads(&self) -> Option<From> {
-        (self.entries.len() <= ENTRIES_MAX && self.bytes <= BYTES_MAX).then_some(self.from)
+        (self.entries.len() <= EVENTS_MAX && self.bytes <= BYTES_MAX).then_some(self.from)
+    }
+
+    /// What of a stream with so many entries and bytes is not held.
+    pub(super) fn behind(&self, depth: usize, bytes: usize) -> Behind {
+        Behind { events: depth.saturating_sub(self.entries.len()), bytes: bytes.saturating_sub(self.bytes) }
     }
 
     /// Another may have read meanwhile, or an answer was lost with what stood in it: what was read and is not settled is looked
@@ -78,7 +80,7 @@ impl Held {
 
     /// An entry that nobody can read has come to its end.
     pub(super) fn give_up(&mut self, place: Place) {
-        self.perhaps.push(place);
+        self.given_up.push(place);
     }
 
     /// These have come to their end.
@@ -86,8 +88,9 @@ impl Held {
         for Settled { token, fate, .. } in settled {
             let Some(place) = token.filter(|place| self.entries.contains_key(place)) else { continue };
             match fate {
-                Fate::Delivered | Fate::Refused(_) => self.surely.push(place),
-                Fate::Expired | Fate::Overflow | Fate::TooLarge => self.perhaps.push(place),
+                Fate::Delivered | Fate::Refused(_) => self.ended.push(place),
+                Fate::Expired | Fate::TooLarge => self.given_up.push(place),
+                Fate::Overflow => self.pushed_out.push(place),
                 // It stays in the stream, for whoever sends next.
                 Fate::Abandoned => self.forget(place),
             }
@@ -96,22 +99,27 @@ impl Held {
 
     /// What is to be taken out next; it stays until that [is confirmed](Self::settled).
     pub(super) fn settling(&self) -> impl Iterator<Item = Settling> {
-        let kinds = [(&self.surely, false), (&self.perhaps, true)];
-        kinds.into_iter().filter(|(places, _)| !places.is_empty()).map(|(places, as_holder)| {
+        let kinds =
+            [(&self.ended, Why::Ended), (&self.given_up, Why::GivenUp), (&self.pushed_out, Why::PushedOut)];
+        kinds.into_iter().filter(|(places, _)| !places.is_empty()).map(|(places, why)| {
             let places = places.iter().take(SETTLE_MAX);
             let bytes = |place: &Place| self.entries.get(place).copied().unwrap_or(0);
-            Settling { places: places.map(|place| (*place, bytes(place))).collect(), as_holder }
+            Settling { places: places.map(|place| (*place, bytes(place))).collect(), why }
         })
     }
 
     /// Whether anything is to be taken out.
     pub(super) fn has_settled(&self) -> bool {
-        !self.surely.is_empty() || !self.perhaps.is_empty()
+        self.settling().next().is_some()
     }
 
     /// These were taken out. Must be said before [`Self::lose`], where both are to be said.
     pub(super) fn settled(&mut self, settling: &Settling) {
-        let list = if settling.as_holder { &mut self.perhaps } else { &mut self.surely };
+        let list = match settling.why {
+            Why::Ended => &mut self.ended,
+            Why::GivenUp => &mut self.given_up,
+            Why::PushedOut => &mut self.pushed_out,
+        };
         list.drain(..settling.places.len().min(list.len()));
         settling.places.iter().for_each(|(place, _)| self.forget(*place));
     }
@@ -122,21 +130,17 @@ impl Held {
 
     /// Another sends now. What receivers have taken is still to be taken out.
     pub(super) fn lose(&mut self) {
-        self.perhaps.clear();
+        self.given_up.clear();
+        self.pushed_out.clear();
         self.from = From::Pending(Place::FIRST);
         let kept = std::mem::take(&mut self.entries);
         self.bytes = 0;
-        for place in &self.surely {
+        for place in &self.ended {
             if let Some(bytes) = kept.get(place) {
                 self.bytes += bytes;
                 self.entries.insert(*place, *bytes);
             }
         }
-    }
-
-    /// How many are held.
-    pub(super) fn len(&self) -> usize {
-        self.entries.len()
     }
 }
 
@@ -189,8 +193,8 @@ mod tests {
         held.settling().collect()
     }
 
-    fn taken_out(sequence: u64, as_holder: bool) -> Settling {
-        Settling { places: vec![(place(sequence), 10)], as_holder }
+    fn taken_out(sequence: u64, why: Why) -> Settling {
+        Settling { places: vec![(place(sequence), 10)], why }
     }
 
     #[test]
@@ -199,15 +203,15 @@ mod tests {
         read(&mut held, &[1, 2, 3, 4, 5]);
         held.settle([settled(1, Fate::Delivered), settled(2, Fate::Expired), settled(3, Fate::Abandoned)]);
         let first = settling(&held);
-        assert_eq!(first, [taken_out(1, false), taken_out(2, true)]);
+        assert_eq!(first, [taken_out(1, Why::Ended), taken_out(2, Why::GivenUp)]);
         held.settle([settled(4, Fate::Refused(404))]);
         held.look_again();
         // Of those whose end is not confirmed none is sent again.
         assert_eq!(read(&mut held, &[1, 2, 3, 4, 5]), [3]);
         first.iter().for_each(|settling| held.settled(settling));
-        assert_eq!(settling(&held), [taken_out(4, false)]);
-        assert_eq!((held.len(), held.bytes), (3, 30));
-        held.settled(&taken_out(4, false));
+        assert_eq!(settling(&held), [taken_out(4, Why::Ended)]);
+        assert_eq!((held.entries.len(), held.bytes), (3, 30));
+        held.settled(&taken_out(4, Why::Ended));
         assert!(!held.has_settled());
     }
 
@@ -217,24 +221,36 @@ mod tests {
         read(&mut held, &[1, 2, 3]);
         held.settle([settled(1, Fate::Delivered), settled(2, Fate::Expired)]);
         held.lose();
-        assert_eq!(settling(&held), [taken_out(1, false)]);
+        assert_eq!(settling(&held), [taken_out(1, Why::Ended)]);
         held.settle([settled(9, Fate::Delivered)]);
-        held.settled(&taken_out(1, false));
-        assert_eq!((held.len(), held.bytes), (0, 0));
+        held.settled(&taken_out(1, Why::Ended));
+        assert_eq!((held.entries.len(), held.bytes), (0, 0));
         assert_eq!(held.reads(), Some(From::Pending(Place::FIRST)));
     }
 
     #[test]
-    fn no_more_is_read_than_there_is_room_for() {
+    fn what_was_pushed_out_is_counted_by_the_holder_alone() {
         let mut held = Held::default();
-        read(&mut held, &(1..=9_904).collect::<Vec<_>>());
-        assert!(held.reads().is_some());
-        read(&mut held, &[10_000]);
+        read(&mut held, &[1, 2, 3]);
+        held.settle([settled(1, Fate::Overflow), settled(2, Fate::Overflow)]);
+        let settling = settling(&held).remove(0);
+        assert_eq!((settling.places.len(), settling.why), (2, Why::PushedOut));
+        assert_eq!(held.behind(5, 70), Behind { events: 2, bytes: 40 }, "until that is confirmed");
+        let mut lost = held;
+        lost.lose();
+        assert!(!lost.has_settled(), "another sends it, or pushes it out");
+    }
+
+    #[test]
+    fn nothing_is_read_while_more_than_a_whole_queue_is_held() {
+        let mut held = Held::default();
+        read(&mut held, &(1..=10_000).collect::<Vec<_>>());
+        assert_eq!(read(&mut held, &[10_001]), [10_001]);
         assert_eq!(held.reads(), None);
-        held.settle([settled(1, Fate::Delivered)]);
-        held.settled(&taken_out(1, false));
+        held.settle([settled(1, Fate::Overflow)]);
+        held.settled(&taken_out(1, Why::PushedOut));
         assert!(held.reads().is_some());
-        held.take(held.from, vec![Entry { bytes: 15 << 20, ..entries(&[20_000]).remove(0) }]);
+        held.take(held.from, vec![Entry { bytes: BYTES_MAX, ..entries(&[20_000]).remove(0) }]);
         assert_eq!(held.reads(), None);
     }
 }

@@ -18,7 +18,7 @@ use super::{
 };
 use crate::{
     adapter::redis::{
-        streams::{Call, Entries, From, Holding, READ_ENTRIES, Stream},
+        streams::{Call, Entries, From, Holding, Stream},
         wire::resp::Reply,
     },
     seldom::Seldom,
@@ -64,6 +64,8 @@ pub(super) struct Task {
     not_before: Instant,
     /// Entries in the stream that were not read yet, as the metrics know it.
     beyond: usize,
+    /// How many events the stream had lost when this node, as the holder, asked last.
+    lost: Option<u64>,
     unreadable_line: Seldom,
 }
 
@@ -80,6 +82,7 @@ impl Task {
             read_at: now,
             not_before: now,
             beyond: 0,
+            lost: None,
             unreadable_line,
         }
     }
@@ -172,9 +175,9 @@ impl Task {
         match part {
             Part::Look => self.stream.is_held(),
             Part::Hold => self.stream.hold(),
-            Part::Settle(settling) => self.stream.settle(&settling.places, settling.as_holder),
+            Part::Settle(settling) => self.stream.settle(&settling.places, settling.why),
             Part::Add(batch) => self.stream.add(&batch.events),
-            Part::Read(from) => self.stream.read(*from),
+            Part::Read(from) => self.stream.read(*from, self.lost),
         }
     }
 
@@ -214,6 +217,7 @@ impl Task {
                 self.take_settled();
                 self.target.forget();
                 self.held.lose();
+                self.lost = None;
                 self.count(0);
             }
         }
@@ -222,13 +226,9 @@ impl Task {
     }
 
     fn read(&mut self, from: From, entries: Entries, asked_at: Instant) {
-        let Entries { list, depth, lost } = entries;
-        let metrics = self.target.metrics();
-        if lost > 0 {
-            self.shared.overflow(lost, metrics);
-        }
-        let is_full = list.len() >= READ_ENTRIES;
-        let goes_on = is_full || (from != From::New && self.held.reads().is_some());
+        let Entries { list, depth, bytes, lost, told } = entries;
+        self.lost(lost, told);
+        let is_some = !list.is_empty();
         let now = Instant::now();
         let mut incoming = Vec::with_capacity(list.len());
         for entry in self.held.take(from, list) {
@@ -240,13 +240,25 @@ impl Task {
             let since = now.checked_sub(entry.age).unwrap_or(now);
             incoming.push(Incoming { event, place: Some(place), since });
         }
-        if !incoming.is_empty() {
-            self.target.push(incoming);
+        let behind = self.held.behind(depth, bytes);
+        if !incoming.is_empty() || behind.events > 0 {
+            self.target.push_before(incoming, behind);
         }
-        self.count(depth.saturating_sub(self.held.len()));
+        self.count(behind.events);
+        let goes_on = from != From::New || (is_some && behind.events > 0);
         self.read_at = if goes_on { asked_at } else { asked_at + POLL };
         if goes_on {
             self.not_before = asked_at;
+        }
+    }
+
+    /// The stream has lost so many events ever, and so many of them were counted when this node asked.
+    fn lost(&mut self, lost: u64, told: u64) {
+        // Where Redis has forgotten all, it counts from the beginning.
+        let known = self.lost.filter(|known| *known <= lost).unwrap_or(told);
+        self.lost = Some(lost);
+        if lost > known {
+            self.target.lost(lost - known);
         }
     }
 
@@ -276,9 +288,9 @@ impl Task {
             let mut calls: Vec<_> = self
                 .held
                 .settling()
-                .map(|settling| self.stream.settle(&settling.places, settling.as_holder))
+                .map(|settling| self.stream.settle(&settling.places, settling.why))
                 .collect();
-            calls.push(self.stream.let_go());
+            calls.push(self.stream.let_go(self.lost));
             // Should Redis not hear it, the lease runs out.
             let end = until.max(Instant::now() + super::LAST_WORDS / 2);
             drop(timeout_at(end.into(), self.stream.say(calls)).await);

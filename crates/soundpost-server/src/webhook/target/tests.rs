@@ -213,18 +213,27 @@ async fn a_target_that_is_closed_ends_what_is_under_way() {
 #[tokio::test]
 async fn what_is_too_much_pushes_the_oldest_out_and_nobody_waits() {
     let mut stage = stage(portions(200), |_| std::future::pending());
-    stage.target.push((0..10_002).map(|n| incoming("a", n)).collect());
+    let mut events: Vec<_> = (0..10_002).map(|n| incoming("a", n)).collect();
+    events[1].place = None;
+    stage.target.push(events);
     assert_eq!(stage.target.depth(), 10_000);
-    assert_eq!(stage.settled(2).await, [(0, Fate::Overflow), (1, Fate::Overflow)]);
-    assert_eq!(stage.metrics.dropped(Dropped::Overflow).value(), 2);
+    let settled = stage.settled.recv().await.unwrap();
+    let places: Vec<_> = settled.iter().map(|event| (event.token, event.fate)).collect();
+    assert_eq!(places, [(incoming("a", 0).place, Fate::Overflow), (None, Fate::Overflow)]);
+    let dropped = stage.metrics.dropped(Dropped::Overflow);
+    assert_eq!(dropped.value(), 1, "the other is still kept elsewhere");
+    stage.target.lost(2);
+    assert_eq!(dropped.value(), 3);
 }
 
-#[test]
-fn a_place_is_written_as_redis_writes_it() {
-    let place = Place { milliseconds: 1_700_000_000_000, sequence: 3 };
-    assert_eq!(place.to_string(), "1700000000000-3");
-    assert_eq!(Place::parse("1700000000000-3"), Some(place));
-    for text in ["", "-", "1", "1-", "-1", "1-2-3", "x-1"] {
-        assert_eq!(Place::parse(text), None, "{text}");
-    }
+#[tokio::test]
+async fn what_waits_elsewhere_pushes_the_oldest_out_that_are_not_under_way() {
+    let mut stage = stage(Batching::default(), |_| std::future::pending());
+    stage.target.push_before((0..9_000).map(|n| incoming("a", n)).collect(), Behind::default());
+    task::yield_now().await;
+    stage.target.push_before(vec![incoming("a", 9_000)], Behind { events: 1_002, bytes: 0 });
+    assert_eq!(stage.target.depth(), 8_998);
+    assert_eq!(stage.settled(3).await, [1, 2, 3].map(|n| (n, Fate::Overflow)));
+    stage.target.push_before(vec![], Behind { events: 0, bytes: 17 << 20 });
+    assert_eq!((stage.settled(8_997).await.len(), stage.target.depth()), (8_997, 1));
 }

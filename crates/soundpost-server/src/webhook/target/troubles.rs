@@ -60,6 +60,11 @@ impl Troubles {
         }
     }
 
+    /// So many events found no room.
+    pub(super) const fn lost(&mut self, events: u64) {
+        self.counts.overflow += events;
+    }
+
     /// Writes the line if there is anything to say and it is time; when to ask again, if there is.
     pub(super) fn say(&mut self, now: Instant) -> Option<Instant> {
         if self.counts == Counts::default() {

@@ -2,7 +2,7 @@
 
 use std::{
     collections::{BTreeSet, HashMap},
-    sync::atomic::{AtomicBool, AtomicUsize, Ordering::Relaxed},
+    sync::atomic::{AtomicUsize, Ordering::Relaxed},
 };
 
 use super::*;
@@ -120,19 +120,6 @@ fn who_has_lost_the_lease_stops_at_once() {
     assert!((200..=201).contains(&sent), "{sent}");
 }
 
-/// A receiver that answers nobody until the gate is open.
-fn gated() -> (Receiver, Arc<AtomicBool>) {
-    let is_open = Arc::new(AtomicBool::new(false));
-    let open = Arc::clone(&is_open);
-    let receiver = Receiver::start(move |_| {
-        while !open.load(Relaxed) {
-            std::thread::sleep(Duration::from_millis(5));
-        }
-        status(200)
-    });
-    (receiver, is_open)
-}
-
 #[test]
 fn a_redis_that_is_back_with_its_data_loses_nothing() {
     let mut store = Store::start();
@@ -190,34 +177,4 @@ fn await_all(receiver: &Receiver, events: usize) {
             }
         }
     }
-}
-
-#[test]
-fn what_is_too_much_pushes_the_oldest_out_and_is_counted() {
-    let store = Store::start();
-    let is_open = Arc::new(AtomicBool::new(false));
-    let open = Arc::clone(&is_open);
-    let receiver = Receiver::start(move |_| match open.load(Relaxed) {
-        true => status(200),
-        false => vec![Act::Wait(Duration::from_millis(300)), Act::Close],
-    });
-    let one = teller(&receiver, at(&store));
-    await_sender(&store, &receiver, &one);
-    for chunk in 0..12 {
-        (0..1000).for_each(|number| note(&one, "private-x", chunk * 1000 + number));
-        wait_until("it is added", || {
-            let lost = store.say(&format!("HGET {} lost", key(&receiver, "m"))).pop();
-            let lost: u64 = lost.and_then(|lost| lost.parse().ok()).unwrap_or(0);
-            depth(&store, &receiver) + lost == (chunk + 1) * 1000
-        });
-    }
-    assert_eq!(depth(&store, &receiver), 10_000);
-    let dropped = |node| metrics(node).dropped(Dropped::Overflow).value();
-    wait_until("it is counted", || dropped(&one) == 2000);
-    assert_eq!(metrics(&one).depth.value(), 10_000);
-    is_open.store(true, Relaxed);
-    wait_until("the last is sent", || {
-        std::iter::from_fn(|| receiver.try_next()).any(|request| number(&request.events()[0]) == 11_999)
-    });
-    wait_until("all is settled", || depth(&store, &receiver) == 0);
 }

@@ -2,13 +2,17 @@
 
 mod failures;
 mod order;
+mod overflow;
 #[path = "../../support/receiver.rs"]
 mod receiver;
 mod relay;
 
 use std::{
     collections::BTreeMap,
-    sync::Arc,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering::Relaxed},
+    },
     time::{Duration, Instant},
 };
 
@@ -29,7 +33,7 @@ use soundpost_server::{
 };
 
 use self::{
-    receiver::{Received, Receiver},
+    receiver::{Received, Receiver, status},
     relay::Relay,
 };
 use super::{
@@ -148,4 +152,17 @@ fn event_ids(request: &Received) -> Vec<String> {
 fn expect_no_more(receiver: &Receiver) {
     std::thread::sleep(Duration::from_millis(500));
     assert!(receiver.try_next().is_none());
+}
+
+/// A receiver that answers nobody until the gate is open.
+fn gated() -> (Receiver, Arc<AtomicBool>) {
+    let is_open = Arc::new(AtomicBool::new(false));
+    let open = Arc::clone(&is_open);
+    let receiver = Receiver::start(move |_| {
+        while !open.load(Relaxed) {
+            std::thread::sleep(Duration::from_millis(5));
+        }
+        status(200)
+    });
+    (receiver, is_open)
 }

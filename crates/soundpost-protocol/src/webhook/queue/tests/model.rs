@@ -11,6 +11,8 @@ pub(super) enum Op {
         channel: usize,
         size: usize,
     },
+    /// So much waits elsewhere.
+    MakeRoom(Behind),
     /// Milliseconds.
     Pass(u64),
     /// One of the requests under way has no answer, although it may have been received.
@@ -77,6 +79,7 @@ pub(super) fn play(ops: &[Op], batching: Batching, limits: QueueLimits) {
     for op in ops {
         match *op {
             Op::Push { channel, size } => world.push(channel, size),
+            Op::MakeRoom(behind) => world.make_room(behind),
             Op::Pass(ms) => world.pass(Duration::from_millis(ms)),
             Op::Fail { which, is_received } => world.answer(which, Outcome::Unanswered, is_received),
             Op::Answer { which, status } => world.answer(which, Outcome::Status(status), status == 200),
@@ -106,6 +109,25 @@ impl World {
             }
         }
         assert_eq!(self.take_settled(), expected);
+    }
+
+    fn make_room(&mut self, behind: Behind) {
+        self.queue.make_room(behind, &mut self.settled);
+        let mut expected = vec![];
+        let is_full = |world: &Self| {
+            let sent = world.sent.values().flat_map(|sent| &sent.items);
+            let bytes = sent.chain(&world.waiting).map(|item| item.bytes).sum::<usize>();
+            world.queue_depth() + behind.events > world.limits.events_max.get()
+                || bytes + behind.bytes > world.limits.bytes_max.get()
+        };
+        while is_full(self) && !self.waiting.is_empty() {
+            expected.push((self.waiting.remove(0).number, Fate::Overflow));
+        }
+        assert_eq!(self.take_settled(), expected);
+    }
+
+    fn queue_depth(&self) -> usize {
+        self.waiting.len() + self.sent.values().map(|sent| sent.items.len()).sum::<usize>()
     }
 
     /// Goes from one look to the next, as whoever owns a queue does.
@@ -146,10 +168,7 @@ impl World {
                 "kept although there is room"
             );
         }
-        assert_eq!(
-            self.queue.depth(),
-            self.waiting.len() + self.sent.values().map(|sent| sent.items.len()).sum::<usize>()
-        );
+        assert_eq!(self.queue.depth(), self.queue_depth());
         next.map(|next| next - self.start)
     }
 

@@ -5,8 +5,11 @@
 /// is named by its place in the stream.
 ///
 /// An entry has the fields `k`, the kind as its word; `c`, the channel; `j`, the JSON of the event; and `i`, the id, if it
-/// was given one. The stream has at most 10,000 entries with 16 MiB of JSON: the oldest make room. It is forgotten a day
-/// after something was put in for the last time, with the webhook that nobody has any more.
+/// was given one. It is forgotten a day after something was put in for the last time, with the webhook that nobody has any more.
+///
+/// The bound of a queue, 10,000 events and 16 MiB, is kept by who sends: of what has been read the sender alone knows what
+/// can still be dropped. Here is only seen to it that the stream has no more than twice as much when the sender does not keep up
+/// or has just died: of what nobody has read the oldest make room, and count as lost.
 pub(in super::super) const APPEND: &str = "
 local fills = {}
 local function fill_of(base)
@@ -15,10 +18,19 @@ local function fill_of(base)
   fills[base] = {entries = entries, bytes = bytes, lost = 0}
   return fills[base]
 end
+local function oldest_unread(stream)
+  local read = redis.pcall('XREADGROUP', 'GROUP', 'soundpost', 'sender', 'COUNT', 1, 'NOACK', 'STREAMS', stream, '>')
+  if read and read.err then
+    redis.call('XGROUP', 'CREATE', stream, 'soundpost', 0)
+    return oldest_unread(stream)
+  end
+  return read and read[1][2][1]
+end
 local function append(base, kind, channel, json, id)
   local stream, fill = base .. 'q', fills[base] or fill_of(base)
-  while fill.entries > 0 and (fill.entries >= 10000 or fill.bytes + #json > 16777216) do
-    local oldest = redis.call('XRANGE', stream, '-', '+', 'COUNT', 1)[1]
+  while fill.entries > 0 and (fill.entries >= 20000 or fill.bytes + #json > 33554432) do
+    local oldest = oldest_unread(stream)
+    if not oldest then break end
     for i = 1, #oldest[2], 2 do
       if oldest[2][i] == 'j' then fill.bytes = fill.bytes - #oldest[2][i + 1] end
     end

@@ -28,8 +28,12 @@ pub struct Entries {
     pub list: Vec<Entry>,
     /// How many the stream has, those that were read and are not settled too.
     pub depth: usize,
-    /// How many were discarded because it was full since the last read.
+    /// Bytes of the JSON of these.
+    pub bytes: usize,
+    /// How many were lost ever because it was full.
     pub lost: u64,
+    /// How many of these a node has heard of that held the lease.
+    pub told: u64,
 }
 
 /// One entry.
@@ -49,13 +53,15 @@ impl Entries {
     /// From the reply to a read; `None`: it says that the lease is lost, or is an error. `teller`: who tells the events that
     /// no node has named.
     pub(super) fn of(reply: &Reply, teller: NodeId) -> Option<Self> {
-        let [now, depth, lost, entries] = items(reply) else { return None };
+        let [now, depth, bytes, lost, told, entries] = items(reply) else { return None };
         let now = number(now)?;
         let entry = |entry| Entry::of(entry, now, teller);
         Some(Self {
             list: items(entries).iter().filter_map(entry).collect(),
             depth: usize::try_from(number(depth)?).ok()?,
+            bytes: usize::try_from(number(bytes)?).ok()?,
             lost: number(lost)?,
+            told: number(told)?,
         })
     }
 }
@@ -109,7 +115,7 @@ mod tests {
     }
 
     fn read(entries: Vec<Reply>) -> Entries {
-        let numbers = [1_700_000_000_500, 7, 3].map(Reply::Integer);
+        let numbers = [1_700_000_000_500, 7, 70, 3, 2].map(Reply::Integer);
         let reply = Reply::Array(numbers.into_iter().chain([Reply::Array(entries)]).collect());
         Entries::of(&reply, NodeId(0xab)).unwrap()
     }
@@ -119,9 +125,9 @@ mod tests {
         let json = r#"{"name":"cache_miss","channel":"cache-x"}"#;
         let fields = ["k", "cache_miss", "c", "cache-x", "j", json];
         let named = [&["i", "2f.1a"], &fields[..]].concat();
-        let Entries { list, depth, lost } =
+        let Entries { list, depth, bytes, lost, told } =
             read(vec![entry("1700000000000-2", &fields), entry("1700000000600-0", &named)]);
-        assert_eq!((depth, lost), (7, 3));
+        assert_eq!((depth, bytes, lost, told), (7, 70, 3, 2));
         let events: Vec<_> = list.iter().map(|entry| entry.event.clone().unwrap()).collect();
         assert_eq!(events[0].json, json);
         assert_eq!((events[0].kind, events[0].channel.as_str()), (EventKind::CacheMiss, "cache-x"));

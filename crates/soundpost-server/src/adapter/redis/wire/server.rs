@@ -13,7 +13,7 @@ pub const ACL_RULES: &str = "resetkeys ~soundpost:0:reverb:* resetchannels &soun
     +ping +info +role +select +client|setname +script|load +evalsha +publish +subscribe +unsubscribe \
     +exists +del +get +set +pttl +pexpire +persist +hget +hset +hdel +hlen +hkeys +hgetall \
     +zadd +zrem +zrange +sadd +srem +smembers +srandmember +sscan \
-    +time +hvals +hexists +hincrby +zrangebyscore +rpush +lrange +ltrim +xlen +xrange +xadd +xdel +xgroup|create \
+    +time +hvals +hexists +hincrby +zrangebyscore +rpush +lrange +ltrim +xlen +xadd +xdel +xgroup|create \
     +xreadgroup +xack";
 /// What the user needs on a Redis Cluster besides.
 pub const ACL_RULES_CLUSTER: &str = "+cluster|slots +spublish +ssubscribe +sunsubscribe";
