@@ -238,6 +238,11 @@ impl Connection {
         self.authorize_by.map_or(alive, |authorize_by| authorize_by.min(alive))
     }
 
+    /// Whether it was sent a ping and nothing has come since. Whatever comes may bring [`Self::deadline`] nearer.
+    pub const fn awaits_pong(&self) -> bool {
+        self.pinged_at.is_some()
+    }
+
     fn alive_until(&self) -> Instant {
         match self.pinged_at {
             Some(pinged_at) => pinged_at + self.app.pong_timeout,

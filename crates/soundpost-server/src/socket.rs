@@ -300,6 +300,7 @@ fn next_message<D: Dialect>(
     let crate::delivery::Seat { connection: Some(connection), decoder, app: Some(app), .. } = seat else {
         return false;
     };
+    let awaited_pong = connection.awaits_pong();
     let mut input = std::mem::take(bytes);
     let message = decoder.next(&mut input, connection.app().limits.message_bytes_max);
     if !matches!(message, Ok(None)) {
@@ -319,6 +320,10 @@ fn next_message<D: Dialect>(
         }
     }
     *bytes = input;
+    if awaited_pong {
+        // It is filed for the end of the time for its answer, which the next ping may come before.
+        hub.refile(name);
+    }
     if let Some(code) = answer {
         hub.close(name, CloseReason::ClientLeft, code);
     }

@@ -31,6 +31,20 @@ fn impatient(app: &mut App) {
 }
 
 #[test]
+fn who_has_answered_is_pinged_again_however_long_the_answer_might_have_taken() {
+    let server = TestServer::start(|app| {
+        app.ping_interval = Duration::from_secs(1);
+        app.pong_timeout = Duration::from_secs(3600);
+    });
+    let mut client = server.connect();
+    for _ in 0..3 {
+        client.expect(&json!({"event": "pusher:ping", "data": "{}"}));
+        client.send(&json!({"event": "pusher:pong", "data": {}}));
+    }
+    client.leave();
+}
+
+#[test]
 fn who_does_not_answer_a_ping_is_closed_and_who_does_stays() {
     let server = TestServer::start(impatient);
     let mut silent = server.connect();
