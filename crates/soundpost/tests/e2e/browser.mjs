@@ -24,7 +24,8 @@ export async function launchBrowser() {
   const newContext = browser.newContext.bind(browser)
   browser.newContext = async (options) => {
     const context = await newContext(options)
-    context.setDefaultTimeout(DEADLINE)
+    // What a test waits for has a name there, which is to be told before Playwright gives up.
+    context.setDefaultTimeout(DEADLINE + 1000)
     return context
   }
   return browser

@@ -56,7 +56,7 @@ async function open(broadcaster, user) {
 
 /** Waits until the page heard as many things as `expected` has, and compares. */
 async function heard({ page }, expected) {
-  await page.waitForFunction((count) => window.heard.length >= count, expected.length)
+  await within(page.waitForFunction((count) => window.heard.length >= count, expected.length), `${JSON.stringify(expected)} in the page`)
   assert.deepEqual(await page.evaluate(() => window.heard.splice(0)), expected)
 }
 

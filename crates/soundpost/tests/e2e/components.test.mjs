@@ -8,7 +8,7 @@ import { fileURLToPath } from 'node:url'
 import { build } from 'esbuild'
 import { launchBrowser } from './browser.mjs'
 import {
-  APP, Clients, Inbox, clientOptions, echoSubscribed, eventually, startApplication, startServer,
+  APP, Clients, Inbox, clientOptions, echoSubscribed, eventually, startApplication, startServer, within,
 } from './harness.mjs'
 
 const here = path.dirname(fileURLToPath(import.meta.url))
@@ -76,7 +76,7 @@ for (const name of NAMES) {
     page.on('console', (line) => line.type() === 'error' && problems.push(line.text()))
     await page.goto(`${application.url}/${name}`)
     const shows = (id, text) =>
-      page.waitForFunction(([id, text]) => document.getElementById(id)?.textContent === text, [id, text])
+      within(page.waitForFunction(([id, text]) => document.getElementById(id)?.textContent === text, [id, text]), `"${text}" in #${id} of the page`)
     await shows('status', 'connected')
     await shows('members', 'ada')
     const held = ['news', 'presence-room', 'private-App.Models.Order.7', 'private-App.Models.User.1', 'private-orders.1']
@@ -89,7 +89,8 @@ for (const name of NAMES) {
     await echoSubscribed(room)
     await shows('members', 'ada ben')
     room.whisper('typing', { by: 'ben' })
-    const hearing = (count) => page.waitForFunction((count) => document.querySelectorAll('#heard li').length >= count, count)
+    const hearing = (count) =>
+      within(page.waitForFunction((count) => document.querySelectorAll('#heard li').length >= count, count), `${count} lines in #heard of the page`)
     await hearing(1)
     await page.click('#whisper')
     assert.deepEqual(await whispers.next(), { by: 'page' })

@@ -40,7 +40,7 @@ export function configOf({ appId, key, secret }, settings = {}, webhooks = []) {
 }
 
 /** Longest wait for anything, milliseconds. Far above what a loaded machine needs; a pass never waits for it. */
-export const DEADLINE = 15_000
+export const DEADLINE = 30_000
 
 const here = path.dirname(fileURLToPath(import.meta.url))
 
@@ -89,6 +89,8 @@ export async function within(promise, what, milliseconds = DEADLINE) {
   }
 }
 
+const anything = Object.assign(() => true, { what: 'item' })
+
 /** A queue of what happened: `push` is called by whatever is listened to, `next` waits for the first match. */
 export class Inbox {
   #items = []
@@ -101,12 +103,21 @@ export class Inbox {
   }
 
   /** Takes the first item that matches, waiting for it if need be; items before it stay. */
-  next(match = () => true, what = 'such item', milliseconds = DEADLINE) {
+  async next(match = anything, what = match.what ?? `item for which ${match}`, milliseconds = DEADLINE) {
     const index = this.#items.findIndex(match)
-    if (index >= 0) return Promise.resolve(this.#items.splice(index, 1)[0])
-    const found = new Promise((resolve) => this.#waiting.push({ match, resolve }))
-    const seen = () => `${what}; seen ${JSON.stringify(this.#items)}`
-    return within(found, what, milliseconds).catch(() => Promise.reject(new Error(`no ${seen()}`)))
+    if (index >= 0) return this.#items.splice(index, 1)[0]
+    const waiting = { match }
+    const found = new Promise((resolve) => {
+      waiting.resolve = resolve
+      this.#waiting.push(waiting)
+    })
+    try {
+      return await within(found, what, milliseconds)
+    } catch ({ message }) {
+      // Who has given up takes nothing from who comes later.
+      this.#waiting = this.#waiting.filter((one) => one !== waiting)
+      throw new Error(`${message}; seen ${JSON.stringify(this.#items)}`)
+    }
   }
 
   /** What came and was not taken. */
@@ -130,10 +141,15 @@ export async function startProgram(command, args, { env = {}, cwd, user, found =
   const as = user === undefined ? {} : { uid: user, gid: user }
   const child = spawn(command, args, { cwd, ...as, env: cleanEnvironment(env), stdio: ['ignore', 'pipe', 'pipe'] })
   children.set(child, last)
+  // They end with this process, and do not keep it: a test that failed while it started them cannot stop them.
+  ;[child, child.stdout, child.stderr].forEach((part) => part?.unref())
   const gone = once(child, 'exit').then(([code, signal]) => {
     children.delete(child)
     return signal ?? code
   })
+  const silent = once(child, 'close')
+  // Who cannot be started is told of below.
+  silent.catch(() => {})
   const said = []
   const ready = new Promise((resolve, reject) => {
     for (const stream of [child.stdout, child.stderr]) {
@@ -154,12 +170,20 @@ export async function startProgram(command, args, { env = {}, cwd, user, found =
     return within(gone, `end of ${command}`)
   }
   try {
-    const value = await within(ready, `ready ${command}`)
+    const value = await within(ready, `ready ${command}`).catch(({ message }) => {
+      throw new Error(`${message}; it has said ${said.join('\n')}`)
+    })
     // Else the tests that use it would only say that they have waited in vain.
     gone.then((code) => isAsked || console.error(`${command} ended by itself (${code}):\n${said.slice(-20).join('\n')}`))
     const signal = (name) => child.kill(name)
     const hangUp = () => signal('SIGHUP')
-    return { value, said, gone, pid: child.pid, signal, hangUp, stop: () => end(last), drain: () => end('SIGTERM') }
+    // What it says last is read a little after its end.
+    const drain = async () => {
+      const how = await end('SIGTERM')
+      await within(silent, `last words of ${command}`)
+      return how
+    }
+    return { value, said, gone, pid: child.pid, signal, hangUp, drain, stop: () => end(last) }
   } catch (error) {
     child.kill(last)
     throw error
@@ -224,13 +248,16 @@ export function sdk({ port }, { Sdk = PusherServer, ...options } = {}) {
   return new Sdk({ ...APP, host: '127.0.0.1', port: String(port), useTLS: false, timeout: DEADLINE, ...options })
 }
 
-/** Asks until `question` says something true, and gives it back. For what the server tells nobody by itself. */
+/**
+ * Asks until `question` says something true, and gives it back. For what the server tells nobody by itself. `what`: what is
+ * awaited, or a function that says so in the end, with what there is instead.
+ */
 export async function eventually(question, what, milliseconds = DEADLINE) {
   const until = Date.now() + milliseconds
   for (;;) {
     const answer = await question()
     if (answer) return answer
-    if (Date.now() > until) throw new Error(`no ${what} within ${milliseconds} ms`)
+    if (Date.now() > until) throw new Error(`no ${typeof what === 'function' ? what() : what} within ${milliseconds} ms`)
     await new Promise((resolve) => setTimeout(resolve, 20))
   }
 }
@@ -294,11 +321,13 @@ export function reached(client, state) {
     }
     client.connection.bind('state_change', look)
   })
-  return within(arrived, `state ${state}, now ${client.connection.state}`)
+  return within(arrived, `state ${state}`).catch(({ message }) => {
+    throw new Error(`${message}; now it is ${client.connection.state}`)
+  })
 }
 
 /** Matches what an inbox holds by its event's name. */
-export const named = (event) => (item) => item.event === event
+export const named = (event) => Object.assign((item) => item.event === event, { what: event })
 
 /** Everything a channel, or `pusher.user`, emits, as `{event, data}`. */
 export function inboxOf(channel) {

@@ -59,7 +59,7 @@ test('pusher-js in a browser over wss', async () => {
         }),
       { key: APP.key, port: server.port },
     )
-    await page.waitForFunction(() => window.isSubscribed)
+    await within(page.waitForFunction(() => window.isSubscribed), 'subscription of the page')
     const env = { NODE_EXTRA_CA_CERTS: certificates.root, NODE_OPTIONS: '' }
     const publish = `import { sdk } from ${JSON.stringify(new URL('harness.mjs', import.meta.url).href)}
       const to = sdk({ port: ${server.port} }, { secret: ${JSON.stringify(SECRET)}, host: 'localhost', useTLS: true })
