@@ -7,6 +7,7 @@ import net from 'node:net'
 import { tmpdir } from 'node:os'
 import path from 'node:path'
 import { startProgram } from './harness.mjs'
+import { freePort } from './ports.mjs'
 
 /** `nobody`, so that a proxy has no rights of its own even where the tests run as root. */
 const USER = process.getuid() === 0 ? 65534 : undefined
@@ -25,12 +26,10 @@ export function makeFolder() {
   return { folder, remove: () => rmSync(folder, { recursive: true, force: true }) }
 }
 
-/** Ports on which nobody listens at this moment. */
+/** Ports on which nobody listens. */
 async function freePorts(count) {
-  const servers = Array.from({ length: count }, () => net.createServer())
-  await Promise.all(servers.map((server) => new Promise((resolve) => server.listen(0, '127.0.0.1', resolve))))
-  const ports = servers.map((server) => server.address().port)
-  await Promise.all(servers.map((server) => new Promise((resolve) => server.close(resolve))))
+  const ports = []
+  while (ports.length < count) ports.push(await freePort())
   return ports
 }
 
@@ -117,6 +116,8 @@ global
 defaults
   mode tcp
   timeout connect 5s
+  # Else as short as the time between two of them, within which a busy machine does not always answer.
+  timeout check 5s
   timeout client 120s
   timeout server 120s
 ${sections(ports, folder)}

@@ -9,8 +9,8 @@ import http from 'node:http'
 import path from 'node:path'
 import { after, before, describe, test } from 'node:test'
 import { pathToFileURL } from 'node:url'
-import { freePort } from './cluster/redis.mjs'
 import { BINARY, ROOT, TARGET, configOf, eventually, makeFolder, startProgram, subscribed } from './harness.mjs'
+import { freePort } from './ports.mjs'
 import { makeCertificates } from './tls.mjs'
 import { startStage } from './webhook_stage.mjs'
 import { startTarget } from './webhook_target.mjs'
@@ -18,6 +18,8 @@ import { startTarget } from './webhook_target.mjs'
 const page = readFileSync(path.join(ROOT, 'docs/webhooks.md'), 'utf8')
 const APP = { appId: 'shop', key: 'shop-key', secret: 'the-secret-of-the-shop' }
 const folder = makeFolder('soundpost-docs-')
+/** Longest that a program may take, milliseconds. */
+const PROGRAM = 60_000
 const ENV = { PUSHER_APP_KEY: APP.key, PUSHER_APP_SECRET: APP.secret }
 
 /** The blocks of a language under a heading. */
@@ -71,8 +73,8 @@ function askPython(name, requests) {
 sys.path.insert(0, ${JSON.stringify(folder)})
 from ${name} import events_of
 print(json.dumps([events_of(one["headers"], one["body"].encode()) for one in json.load(sys.stdin)]))`
-  const { status, stdout, stderr } = spawnSync(path.join(TARGET, 'e2e-python/bin/python'), ['-B', '-c', script], { input: JSON.stringify(requests), encoding: 'utf8' })
-  assert.equal(status, 0, stderr)
+  const { error, status, stdout, stderr } = spawnSync(path.join(TARGET, 'e2e-python/bin/python'), ['-B', '-c', script], { input: JSON.stringify(requests), encoding: 'utf8', timeout: PROGRAM })
+  assert.equal(status, 0, `${error ?? ''}${stderr}`)
   return JSON.parse(stdout)
 }
 
@@ -132,14 +134,14 @@ describe('docs/webhooks.md', () => {
     for (const [n, text] of found.entries()) {
       const whole = text.includes('[[apps]]') ? text : `${configOf(APP)}${text}`
       const name = file(`block${n}.toml`, whole.replace(/^ca = .*/m, `ca = ${JSON.stringify(certificates.root)}`))
-      execFileSync(BINARY, ['check', '--config', name], { stdio: ['ignore', 'ignore', 'pipe'] })
+      execFileSync(BINARY, ['check', '--config', name], { stdio: ['ignore', 'ignore', 'pipe'], timeout: PROGRAM })
     }
   })
 
   test('PHP and Laravel, as far as they can be read without their packages', () => {
     for (const [n, text] of [...blocks('PHP', 'php'), ...blocks('Laravel', 'php'), ...blocks('Order and repeats', 'php')].entries()) {
       const whole = text.trim().startsWith('<?php') ? text : `<?php\n${text.replace(/^ *->/, '$app->')}`
-      execFileSync('php', ['-l', file(`lint${n}.php`, whole)])
+      execFileSync('php', ['-l', file(`lint${n}.php`, whole)], { timeout: PROGRAM })
     }
   })
 })

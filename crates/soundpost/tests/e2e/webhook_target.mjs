@@ -13,6 +13,7 @@ import { fileURLToPath } from 'node:url'
 import { isDeepStrictEqual } from 'node:util'
 import PusherServer from 'pusher'
 import { APP, TARGET, eventually, within } from './harness.mjs'
+import { freePort } from './ports.mjs'
 
 const PYTHON = path.join(TARGET, 'e2e-python/bin/python')
 const VERIFIER = path.join(path.dirname(fileURLToPath(import.meta.url)), 'webhook_verify.py')
@@ -154,9 +155,9 @@ class Target {
     // Handshakes that the other side breaks off are its business.
     this.#listener.on('tlsClientError', () => {})
     this.#listener.keepAliveTimeout = 60_000
-    this.#listener.listen(this.port ?? 0, '127.0.0.1')
+    this.port ??= await freePort()
+    this.#listener.listen(this.port, '127.0.0.1')
     await once(this.#listener, 'listening')
-    this.port = this.#listener.address().port
   }
 
   /** Nobody listens, and connections are cut. */
@@ -164,6 +165,11 @@ class Target {
     const closed = new Promise((resolve) => this.#listener.close(resolve))
     this.#listener.closeAllConnections()
     await closed
+  }
+
+  /** How many connections are open. */
+  connections() {
+    return new Promise((resolve, reject) => this.#listener.getConnections((error, count) => (error ? reject(error) : resolve(count))))
   }
 
   /** Cuts connections that rest. */
@@ -219,7 +225,8 @@ class Target {
   /** Waits until these words, and no others, were told, those of one channel in this order; gives the events. */
   async tells(...words) {
     const isAll = () => words.every((word) => this.words.includes(word)) && this.words.length >= words.length
-    await eventually(isAll, 'event').catch(() => {})
+    // Without them what there is differs from what there should be, which says more.
+    await eventually(isAll, 'all events').catch(() => {})
     const byChannel = (list) => Object.entries(groupBy(list, channelOf)).sort()
     assert.deepEqual(byChannel(this.words), byChannel(words))
     return this.told
@@ -228,7 +235,23 @@ class Target {
   /** Waits for an event in these words, and gives it. */
   async hears(word, milliseconds) {
     const find = () => this.told.find((event) => inWords(event) === word)
-    return eventually(find, `"${word}" at the target; it has heard ${JSON.stringify(this.words.slice(-20))}`, milliseconds)
+    return eventually(find, () => `"${word}" at the target; it was told ${this.words.length} events, at last ${this.#last}`, milliseconds)
+  }
+
+  /** Waits until so many events were told. */
+  async counts(events, milliseconds) {
+    const what = () => `${events} events at the target; it was told ${this.told.length}, at last ${this.#last}`
+    await eventually(() => this.told.length === events, what, milliseconds)
+  }
+
+  /** Waits until there were so many requests, taken or not, or more. */
+  async asked(times, milliseconds) {
+    const what = () => `${times} requests at the target; there were ${this.requests.length}`
+    await eventually(() => this.requests.length >= times, what, milliseconds)
+  }
+
+  get #last() {
+    return JSON.stringify(this.words.slice(-20))
   }
 
   /** Asserts of every request that it is a webhook of the app, to the letter, and that no other app's secret made it. */

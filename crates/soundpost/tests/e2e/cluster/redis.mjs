@@ -2,32 +2,10 @@
 // process on the loopback that can be killed, paused, and started again on the same port, with its data or without.
 
 import { rmSync, writeFileSync } from 'node:fs'
-import net from 'node:net'
 import path from 'node:path'
 import { createClient } from '@redis/client'
-import { eventually, makeFolder, removeFolder, startProgram, within } from '../harness.mjs'
-
-/** Below the ports that the system gives to outgoing connections, so that a port is still free after a restart. */
-const PORTS_FROM = 20_000
-/** Each test file is a process and has so many ports to itself. */
-const PORTS_PER_PROCESS = 100
-const SLICES = 120
-let taken = 0
-
-const isFree = (port) =>
-  new Promise((resolve) => {
-    const server = net.createServer()
-    server.once('error', () => resolve(false))
-    server.listen(port, '127.0.0.1', () => server.close(() => resolve(true)))
-  })
-
-/** A port on which nobody listens, and which no test that runs beside this one takes. */
-export async function freePort() {
-  for (;;) {
-    const port = PORTS_FROM + (process.pid % SLICES) * PORTS_PER_PROCESS + (taken++ % PORTS_PER_PROCESS)
-    if (await isFree(port)) return port
-  }
-}
+import { DEADLINE, eventually, makeFolder, removeFolder, startProgram, within } from '../harness.mjs'
+import { freePort } from '../ports.mjs'
 
 /** One redis-server, or redis-sentinel. */
 export class RedisServer {
@@ -52,7 +30,7 @@ export class RedisServer {
   async ask(...words) {
     if (!this.#client?.isReady) {
       this.#client?.destroy()
-      const socket = { host: '127.0.0.1', port: this.port, reconnectStrategy: false, connectTimeout: 2000 }
+      const socket = { host: '127.0.0.1', port: this.port, reconnectStrategy: false, connectTimeout: DEADLINE }
       const client = createClient({ socket, RESP: 2, disableClientInfo: true, disableOfflineQueue: true })
       // The command that meets it rejects as well.
       client.on('error', () => {})
@@ -60,7 +38,7 @@ export class RedisServer {
       await client.connect()
       this.#client = client
     }
-    return within(this.#client.sendCommand(words.map((word) => (Buffer.isBuffer(word) ? word : String(word)))), `answer to ${words[0]}`, 5000)
+    return within(this.#client.sendCommand(words.map((word) => (Buffer.isBuffer(word) ? word : String(word)))), `answer to ${words[0]}`)
   }
 
   /** Writes what it has to its disk, so that it comes back with that, and not with what came later. */
