@@ -8,7 +8,7 @@ import { eventually, within } from './harness.mjs'
 
 /** As many handshakes at once, so that nobody's place in a queue of the kernel's is taken. */
 const AT_ONCE = 50
-const RELOAD_AT_ONCE = 60
+const RELOAD_AT_ONCE = 40
 
 const GREETING = /"socket_id\\":\\"(\d+\.\d+)/
 const JOINED = 'pusher_internal:subscription_succeeded'
@@ -61,9 +61,9 @@ class Member {
     socket.resume()
   }
 
-  /** Breaks off, as a page that is loaded anew. */
+  /** Breaks off, as a page that is loaded anew; if it is there. */
   async leave() {
-    if (this.#socket.closed) return
+    if (this.#socket === undefined || this.#socket.closed) return
     this.#socket.destroy()
     await once(this.#socket, 'close')
   }

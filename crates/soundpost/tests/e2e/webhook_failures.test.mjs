@@ -5,7 +5,7 @@ import assert from 'node:assert/strict'
 import { execFile } from 'node:child_process'
 import { describe, test } from 'node:test'
 import { promisify } from 'node:util'
-import { BINARY, eventually, named, subscribed } from './harness.mjs'
+import { BINARY, DEADLINE, eventually, named, subscribed } from './harness.mjs'
 import { makeCertificates } from './tls.mjs'
 import { pause, startStage } from './webhook_stage.mjs'
 import { cutting, failing, hanging, healthy, huge, redirecting, refusing, slow, startTarget } from './webhook_target.mjs'
@@ -17,7 +17,9 @@ const SCHEDULE = [0, 1000, 3000, 7000]
 /** How long a node that ends still sends, after its clients have gone. */
 const FAREWELL = 5000
 /** How late a loaded machine may be. */
-const LATE = 700
+const LATE = 2000
+/** How soon something may seem that counts from the beginning of an attempt: that was late as well, and came late. */
+const EARLY = 1000
 
 /** A node with webhooks for client events alone, and a client on `private-*` channels. */
 async function talk(t, webhooks, options) {
@@ -37,15 +39,17 @@ describe('targets that fail', { concurrency: 4 }, () => {
     target.answer = (response, request) => (request.text.includes('"data":"1"') && request.text.includes('private-bad') ? stubborn : healthy)(response, request)
     const { say, metric } = await talk(t, [{ url: target.url }])
     await say('private-bad', 1)
-    await eventually(() => target.requests.length === 1, 'first attempt')
+    await target.asked(1)
     await say('private-bad', 2)
     await say('private-good', 1)
-    await eventually(() => numbers(target, 'private-good').length === 1, 'the other channel', 900)
-    await eventually(() => numbers(target, 'private-bad').length === 2, 'both')
+    await eventually(() => numbers(target, 'private-good').length === 1, 'event of the other channel')
+    assert.deepEqual(numbers(target, 'private-bad'), [], 'it has not waited for what is tried for 7 seconds')
+    await eventually(() => numbers(target, 'private-bad').length === 2, 'both events of the channel that fails')
     assert.deepEqual(numbers(target, 'private-bad'), [1, 2])
     const attempts = target.requests.filter(({ text }) => text.includes('private-bad') && text.includes('"data":"1"'))
     const times = attempts.map(({ at }) => Math.round(at - attempts[0].at))
     assert.equal(times.length, SCHEDULE.length)
+    // None can be too soon: each pause begins with an answer.
     times.forEach((time, n) => assert.ok(time > SCHEDULE[n] - 20 && time < SCHEDULE[n] + LATE, `attempts after ${times} ms`))
     for (const one of attempts) assert.deepEqual([one.text, one.ids, one.rawHeaders], [attempts[0].text, attempts[0].ids, attempts[0].rawHeaders])
     assert.equal(await metric('soundpost_webhooks_retried_total'), 3)
@@ -57,13 +61,13 @@ describe('targets that fail', { concurrency: 4 }, () => {
     const target = await startTarget(t)
     const { say } = await talk(t, [{ url: target.url }])
     await say('private-a', 0)
-    await eventually(() => target.told.length === 1, 'first')
+    await target.counts(1)
     await target.down()
     const sent = performance.now()
     for (let n = 1; n < 20; n += 1) await say(`private-${n % 2 ? 'a' : 'b'}`, n)
     await pause(2000)
     await target.up()
-    await eventually(() => target.told.length === 20, 'all')
+    await target.counts(20)
     assert.deepEqual(numbers(target, 'private-a'), [0, 1, 3, 5, 7, 9, 11, 13, 15, 17, 19])
     assert.deepEqual(numbers(target, 'private-b'), [2, 4, 6, 8, 10, 12, 14, 16, 18])
     assert.ok(performance.now() - sent < 3000 + 2 * LATE)
@@ -74,10 +78,10 @@ describe('targets that fail', { concurrency: 4 }, () => {
     const target = await startTarget(t)
     const { say } = await talk(t, [{ url: target.url }])
     await say('private-a', 0)
-    await eventually(() => target.told.length === 1, 'first')
+    await target.counts(1)
     target.cut()
     await say('private-a', 1)
-    await eventually(() => target.told.length === 2, 'second')
+    await target.counts(2)
     let isFirst = true
     target.answer = (response, request) => {
       const answer = isFirst ? cutting : healthy
@@ -85,7 +89,7 @@ describe('targets that fail', { concurrency: 4 }, () => {
       answer(response, request)
     }
     await say('private-a', 2)
-    await eventually(() => target.told.length === 3, 'third')
+    await target.counts(3)
     assert.deepEqual(numbers(target, 'private-a'), [0, 1, 2])
   })
 
@@ -97,17 +101,19 @@ describe('targets that fail', { concurrency: 4 }, () => {
     for (const [n, answer] of answers.entries()) {
       target.answer = answer
       await say('private-a', n)
-      await eventually(() => target.requests.length === n + 1, `request ${n}`)
-      await eventually(async () => (await metric('soundpost_webhooks_dropped_total')) === n + 1, `drop ${n}`)
+      await target.asked(n + 1)
+      await eventually(async () => (await metric('soundpost_webhooks_dropped_total')) === n + 1, `drop ${n} in the metrics`)
     }
     target.answer = healthy
     await say('private-a', 99)
-    await eventually(() => target.told.length === 1, 'next event')
+    await target.counts(1)
     assert.deepEqual(target.told.map(({ data }) => data), ['99'])
     assert.equal(target.requests.length, answers.length + 1, 'none was tried again')
     assert.deepEqual(elsewhere.requests, [])
-    const said = server.said.filter((line) => /webhook/.test(line) && /WARN/i.test(line))
-    assert.ok(said.length >= 1 && said.length <= 2, `once a minute: ${said.join('\n')}`)
+    const warnings = () => server.said.filter((line) => /webhook/.test(line) && /WARN/i.test(line))
+    await eventually(() => warnings().length > 0, 'warning in the log')
+    const said = warnings()
+    assert.ok(said.length <= 2, `once a minute: ${said.join('\n')}`)
     assert.doesNotMatch(server.said.join('\n'), /hush/)
     t.diagnostic(said[0])
   })
@@ -122,13 +128,14 @@ describe('targets that fail', { concurrency: 4 }, () => {
     }
     const { say } = await talk(t, [{ url: target.url }])
     await say('private-hanging', 1)
-    await eventually(() => target.requests.length === 1, 'first attempt')
+    await target.asked(1)
     for (let n = 0; n < 20; n += 1) await say('private-good', n)
-    await eventually(() => numbers(target, 'private-good').length === 20, 'the others', 2000)
-    await eventually(() => numbers(target, 'private-hanging').length === 1, 'second attempt')
+    await eventually(() => numbers(target, 'private-good').length === 20, 'events of the other channel', ATTEMPT - EARLY)
+    assert.equal(target.requests.filter(({ text }) => text.includes('private-hanging')).length, 1, 'the first attempt hangs still')
+    await eventually(() => numbers(target, 'private-hanging').length === 1, 'second attempt of the channel that hangs')
     const [one, two] = target.requests.filter(({ text }) => text.includes('private-hanging'))
     const after = Math.round(two.at - one.at)
-    assert.ok(after > ATTEMPT + 900 && after < ATTEMPT + 1000 + LATE, `again after ${after} ms`)
+    assert.ok(after > ATTEMPT + 1000 - EARLY && after < ATTEMPT + 1000 + LATE, `again after ${after} ms`)
     assert.notEqual(one.port, two.port, 'on a connection of its own')
     t.diagnostic(`second attempt after ${after} ms`)
     await target.verified()
@@ -138,7 +145,7 @@ describe('targets that fail', { concurrency: 4 }, () => {
     const target = await startTarget(t, { answer: huge(1 << 30) })
     const { say } = await talk(t, [{ url: target.url }])
     for (let n = 0; n < 5; n += 1) await say('private-a', n)
-    await eventually(() => target.told.length === 5, 'all')
+    await target.counts(5)
     const taken = target.requests.map(({ answered }) => answered)
     // Mostly what the kernel takes without being asked.
     assert.ok(Math.max(...taken) < 32 << 20, `${taken} bytes`)
@@ -152,10 +159,10 @@ describe('targets that fail', { concurrency: 4 }, () => {
     const [trusted, untrusted] = [await startTarget(t, { tls: certificates, host: 'localhost' }), await startTarget(t, { tls: certificates, host: 'localhost' })]
     const { say, server, metric } = await talk(t, [{ url: trusted.url, ca: certificates.root }, { url: untrusted.url }])
     await say('private-a', 1)
-    await eventually(() => trusted.told.length === 1, 'event')
-    await eventually(async () => (await metric('soundpost_webhooks_failed_total')) > 0, 'failure')
+    await trusted.counts(1)
+    await eventually(async () => (await metric('soundpost_webhooks_failed_total')) > 0, 'failed attempt in the metrics')
     assert.deepEqual(untrusted.requests, [])
-    await eventually(() => server.said.some((line) => /certificate/i.test(line)), 'line in the log')
+    await eventually(() => server.said.some((line) => /certificate/i.test(line)), 'line about the certificate in the log')
     await trusted.verified()
   })
 
@@ -163,10 +170,10 @@ describe('targets that fail', { concurrency: 4 }, () => {
     const [open, closed] = [await startTarget(t), await startTarget(t, { host: 'localhost' })]
     const { say, server, metric } = await talk(t, [{ url: open.url }, { url: closed.url, refuse_private_addresses: true }])
     await say('private-a', 1)
-    await eventually(() => open.told.length === 1, 'event')
-    await eventually(async () => (await metric('soundpost_webhooks_failed_total')) > 0, 'failure')
+    await open.counts(1)
+    await eventually(async () => (await metric('soundpost_webhooks_failed_total')) > 0, 'failed attempt in the metrics')
     assert.deepEqual(closed.requests, [])
-    await eventually(() => server.said.some((line) => /private/i.test(line)), 'line in the log')
+    await eventually(() => server.said.some((line) => /private/i.test(line)), 'line about the private address in the log')
   })
 
   test('a slow target delays neither clients nor other targets', async (t) => {
@@ -184,7 +191,7 @@ describe('targets that fail', { concurrency: 4 }, () => {
         channel.trigger('client-n', n)
         await inbox.next(named('client-n'))
         delivered.push(performance.now() - began)
-        await eventually(() => healthyOne.requests.length > n, 'webhook')
+        await eventually(() => healthyOne.requests.length > n, `webhook ${n} at the healthy target`)
         told.push(healthyOne.requests[n].at - began)
       }
       const middle = (list) => list.toSorted((a, b) => a - b)[30]
@@ -194,8 +201,9 @@ describe('targets that fail', { concurrency: 4 }, () => {
     const words = Object.entries(figures).map(([what, { delivered, told }]) => `${what}: delivered in ${delivered.toFixed(1)} ms, the healthy target told in ${told.toFixed(1)} ms`)
     t.diagnostic(words.join('; '))
     const { 'without it': base, ...rest } = figures
+    // Whoever waited for the slow one would wait for seconds; the machine has not the same time for each of the three.
     for (const [what, { delivered, told }] of Object.entries(rest)) {
-      assert.ok(delivered < 3 * base.delivered + 10 && told < 3 * base.told + 10, `${what}: ${words.join('; ')}`)
+      assert.ok(delivered < 3 * base.delivered + 250 && told < 3 * base.told + 250, `${what}: ${words.join('; ')}`)
     }
   })
 })
@@ -210,7 +218,7 @@ describe('a node that ends', { concurrency: 4 }, () => {
     const began = performance.now()
     await server.drain()
     const took = performance.now() - began
-    assert.ok(took < 4000, `ended after ${Math.round(took)} ms`)
+    assert.ok(took < 3000 + FAREWELL, `ended after ${Math.round(took)} ms`)
     for (const word of ['channel_occupied presence-room', 'member_removed presence-room ada', 'channel_vacated presence-room', 'channel_occupied orders']) {
       assert.ok(target.words.includes(word), `${word} is not in ${target.words}`)
     }
@@ -221,13 +229,13 @@ describe('a node that ends', { concurrency: 4 }, () => {
   test('drained while the target is away, it ends in time and says how many events it gave up', async (t) => {
     const target = await startTarget(t)
     await target.down()
-    const { say, server } = await talk(t, [{ url: target.url }], { server: { drain_seconds: 1 } })
+    const { say, server, metric } = await talk(t, [{ url: target.url }], { server: { drain_seconds: 1 } })
     for (let n = 0; n < 7; n += 1) await say('private-a', n)
-    await pause(100)
+    await eventually(async () => (await metric('soundpost_webhooks_queued')) === 7, 'seven events in the queue')
     const began = performance.now()
     await server.drain()
     const took = Math.round(performance.now() - began)
-    assert.ok(took < 1000 + FAREWELL + 1500, `ended after ${took} ms`)
+    assert.ok(took < 1000 + FAREWELL + LATE, `ended after ${took} ms`)
     assert.match(server.said.join('\n'), /\b7\b.*(events|webhook)|(events|webhook).*\b7\b/)
     await target.up()
   })
@@ -237,9 +245,10 @@ describe('a node that ends', { concurrency: 4 }, () => {
     const { ada, server } = await talk(t, [{ url: target.url }])
     const { channel } = await subscribed(ada, 'private-chat')
     for (let n = 0; n < 50; n += 1) channel.trigger('client-n', n)
-    await eventually(() => target.told.length >= 5, 'some')
+    await eventually(() => target.told.length >= 5, 'five events')
     await server.stop()
-    await pause(100)
+    // What it had sent before it died is read to its end, whether it can be answered or not.
+    await eventually(async () => (await target.connections()) === 0, 'end of the connections of the dead')
     const before = numbers(target, 'private-chat')
     assert.deepEqual(before, before.map((_, n) => n))
     const { say } = await talk(t, [{ url: target.url }])
@@ -255,7 +264,7 @@ describe('soundpost webhook-test', () => {
   test('sends each webhook a sample and says what came back', async (t) => {
     const [well, failingOne] = [await startTarget(t), await startTarget(t, { answer: refusing(403) })]
     const { server } = await startStage(t, { webhooks: [{ url: well.url }, { url: `${failingOne.url}?token=hush` }] })
-    const run = (...words) => promisify(execFile)(BINARY, ['webhook-test', '--host', '127.0.0.1', '--config', `${server.cwd}/soundpost.toml`, ...words]).then(
+    const run = (...words) => promisify(execFile)(BINARY, ['webhook-test', '--host', '127.0.0.1', '--config', `${server.cwd}/soundpost.toml`, ...words], { timeout: 2 * DEADLINE }).then(
       ({ stdout, stderr }) => ({ code: 0, text: stdout + stderr }), ({ code, stdout, stderr }) => ({ code, text: stdout + stderr }),
     )
     const { code, text } = await run('--app', 'soundpost')

@@ -4,7 +4,7 @@ import assert from 'node:assert/strict'
 import { describe, test } from 'node:test'
 import { Crowd } from '../crowd.mjs'
 import { APP, eventually } from '../harness.mjs'
-import { HOLD, TOLD_WITHIN, pause } from '../webhook_stage.mjs'
+import { HOLD, NOT_TOLD, TOLD_WITHIN, pause } from '../webhook_stage.mjs'
 import { hanging, healthy, inWords, startTarget } from '../webhook_target.mjs'
 import { ROOM } from './scene.mjs'
 import { startCluster } from './stage.mjs'
@@ -17,6 +17,8 @@ async function start(t, webhooks, { app = {}, ...more } = {}) {
   const settings = { app: { client_events_per_second: 0, ...app }, webhooks }
   const cluster = await startCluster(t, { nodes: 1, settings, ...more })
   cluster.isListed = false
+  const leases = async () => (await cluster.redis.ask('KEYS', `${cluster.names}:{*/@webhook/*}:o`)).length
+  await eventually(async () => (await leases()) === webhooks.length, 'lease of the first node')
   await cluster.node()
   await cluster.node()
   return cluster
@@ -49,7 +51,6 @@ describe('webhooks of three nodes', { concurrency: 2 }, () => {
     cy.leave(ROOM)
     ada.close()
     await tells('subscription_count orders 1')
-    await pause(HOLD / 4)
     const back = await cluster.seated(a, 'cy', [ROOM])
     const gap = Math.round(performance.now() - away)
     assert.ok(gap < HOLD, `the machine took ${gap} ms for it`)
@@ -63,7 +64,7 @@ describe('webhooks of three nodes', { concurrency: 2 }, () => {
     expected.push(`member_removed ${ROOM} ada`, `member_removed ${ROOM} cy`, `channel_vacated ${ROOM}`)
     for (const word of expected.slice(-3)) {
       const after = Math.round((await target.hears(word)).request.at - left)
-      assert.ok(after > HOLD - 100 && after < HOLD + 2 * TOLD_WITHIN, `${word} after ${after} ms`)
+      assert.ok(after > HOLD - 100 && after < HOLD + TOLD_WITHIN, `${word} after ${after} ms`)
     }
     await cluster.seated(c, 'ada', [ROOM])
     await tells(`channel_occupied ${ROOM}`, `member_added ${ROOM} ada`)
@@ -117,28 +118,29 @@ describe('webhooks of three nodes', { concurrency: 2 }, () => {
     await target.verified({ brokenMax: 4 })
     t.diagnostic(`finished ${Math.round(finished)} ms after the node was killed, the target back after 1000; its members told of after ${Math.round(dead)} ms`)
   })
+})
 
-  test('a storm: 500 members reload their pages at three nodes, and nothing is told', async (t) => {
-    const target = await startTarget(t)
-    const cluster = await start(t, [{ url: target.url, batch_milliseconds: 100 }])
-    const [a, b, c] = cluster.nodes
-    const crowd = new Crowd(APP, ROOM, 500)
-    await crowd.join(a, b, c)
-    await eventually(() => target.told.length === 501, '500 arrivals and a channel')
-    const before = target.requests.length
-    const began = performance.now()
-    const connections = async () => (await Promise.all(cluster.nodes.map((node) => node.metric('soundpost_connections')))).reduce((sum, one) => sum + one)
-    const longest = await crowd.reload(connections, a, b, c)
-    const took = Math.round(performance.now() - began)
-    assert.ok(longest < HOLD - 200, `the machine took ${longest} ms for a part of them`)
-    await pause(HOLD + TOLD_WITHIN)
-    await cluster.seated(a, 'ada', ['last'])
-    await target.hears('channel_occupied last')
-    assert.deepEqual(target.requests.slice(before).flatMap(({ events }) => events.map(inWords)), ['channel_occupied last'])
-    t.diagnostic(`500 left and came back, to another node, within ${took} ms, each for at most ${Math.round(longest)} ms; webhooks meanwhile: 0`)
-    await target.verified()
-    await crowd.leave()
-  })
+// By itself: it needs the whole machine for a moment, and so would what is beside it.
+test('a storm: 500 members reload their pages at three nodes, and nothing is told', async (t) => {
+  const target = await startTarget(t)
+  const cluster = await start(t, [{ url: target.url, batch_milliseconds: 100 }])
+  const [a, b, c] = cluster.nodes
+  const crowd = new Crowd(APP, ROOM, 500)
+  t.after(() => crowd.leave())
+  await crowd.join(a, b, c)
+  await target.counts(501)
+  const before = target.requests.length
+  const began = performance.now()
+  const connections = async () => (await Promise.all(cluster.nodes.map((node) => node.metric('soundpost_connections')))).reduce((sum, one) => sum + one)
+  const longest = await crowd.reload(connections, a, b, c)
+  const took = Math.round(performance.now() - began)
+  assert.ok(longest < HOLD - 200, `the machine took ${longest} ms for a part of them`)
+  await pause(NOT_TOLD)
+  await cluster.seated(a, 'ada', ['last'])
+  await target.hears('channel_occupied last')
+  assert.deepEqual(target.requests.slice(before).flatMap(({ events }) => events.map(inWords)), ['channel_occupied last'])
+  t.diagnostic(`500 left and came back, to another node, within ${took} ms, each for at most ${Math.round(longest)} ms; webhooks meanwhile: 0`)
+  await target.verified()
 })
 
 function countBy(list) {

@@ -5,7 +5,7 @@ import assert from 'node:assert/strict'
 import { describe, test } from 'node:test'
 import { Crowd } from '../../crowd.mjs'
 import { eventually, subscribed } from '../../harness.mjs'
-import { HOLD, TOLD_WITHIN, pause, startStage } from '../../webhook_stage.mjs'
+import { HOLD, NOT_TOLD, pause, startStage } from '../../webhook_stage.mjs'
 import { failing, hanging, healthy, refusing, slow, startTarget } from '../../webhook_target.mjs'
 import { MASTER, startRedisCluster, startSentinel } from '../redis.mjs'
 import { ROOM, isDegraded } from '../scene.mjs'
@@ -45,6 +45,15 @@ function assertInOrder({ target, stable }) {
   return numbers
 }
 
+/** The node whose turn it is to send, while there is something to be sent. */
+async function senderOf(cluster) {
+  const sent = () => Promise.all(cluster.alive.map((node) => node.metric('soundpost_webhooks_sent_total')))
+  const before = await sent()
+  const more = async () => (await sent()).findIndex((count, n) => count > before[n])
+  await eventually(async () => (await more()) >= 0, 'node that sends')
+  return cluster.alive[await more()]
+}
+
 /** Nothing was told of who stayed but that they came, and no event under two ids. */
 function assertQuiet({ target, stable }) {
   for (const { user } of stable) assert.deepEqual(target.words.filter((word) => word.endsWith(` ${user}`)), [`member_added ${ROOM} ${user}`])
@@ -62,13 +71,14 @@ describe('minutes', { concurrency: 4 }, () => {
       const { connected, metric } = await startStage(t, settings)
       const { channel } = await subscribed(await connected('ada'), CHAT)
       channel.trigger('client-n', 1)
-      await eventually(() => target.requests.length === schedule.length, 'last attempt', 330_000)
+      await target.asked(schedule.length, 330_000)
       const times = target.requests.map(({ at }) => (at - target.requests[0].at) / 1000)
-      times.forEach((time, n) => assert.ok(time > schedule[n] - 0.1 && time < schedule[n] + 2, `attempts after ${times} s`))
+      // The time of one that is not answered counts from its beginning, and the first may have come late.
+      times.forEach((time, n) => assert.ok(time > schedule[n] - 1 && time < schedule[n] + 3, `attempts after ${times} s`))
       await eventually(async () => (await metric('soundpost_webhooks_dropped_total', 'expired')) === 1, 'end of it', 20_000)
       target.answer = healthy
       channel.trigger('client-n', 2)
-      await eventually(() => target.told.length === 1, 'next event')
+      await target.counts(1)
       assert.deepEqual([target.told[0].data, target.requests.length], ['2', schedule.length + 1])
       t.diagnostic(`attempts after ${times.map((time) => time.toFixed(1)).join(', ')} s`)
     })
@@ -110,12 +120,20 @@ describe('webhooks', { concurrency: 1 }, () => {
   test('the node that sends is killed again and again while much is said', async (t) => {
     const scene = await start(t, { answer: slow(20) })
     const { cluster, target, stable, say } = scene
-    const speaker = stable.at(-1)
-    const talking = setInterval(() => say(speaker), 20)
+    let speaker = stable.at(-1)
+    const talking = setInterval(() => speaker && say(speaker), 20)
     t.after(() => clearInterval(talking))
+    const killed = []
     for (let round = 0; round < 2; round += 1) {
       await pause(2000)
-      const [dies] = cluster.alive
+      const dies = await senderOf(cluster)
+      if (speaker.node === dies) {
+        // What it had not given to Redis yet would be lost, and what is said at another overtakes it.
+        speaker = undefined
+        await eventually(() => said(target).length === scene.sent(), 'all that was said at the node that dies')
+        speaker = stable.find(({ node }) => node.isAlive && node !== dies)
+      }
+      killed.push(dies)
       await dies.kill()
       cluster.abandon(dies)
       await pause(8000)
@@ -124,9 +142,9 @@ describe('webhooks', { concurrency: 1 }, () => {
     clearInterval(talking)
     await eventually(() => said(target).length === scene.sent(), `all of ${scene.sent()} client events`, 60_000)
     assert.deepEqual(said(target), upTo(scene.sent()), 'each once by its id, and in order')
-    for (const name of ['A', 'B']) await target.hears(`member_removed ${ROOM} stays-${name}`)
+    for (const { user } of stable.filter(({ node }) => killed.includes(node))) await target.hears(`member_removed ${ROOM} ${user}`)
     const repeated = target.delivered.length - target.told.length
-    t.diagnostic(`${scene.sent()} client events over 2 deaths, ${repeated} came twice, each with its id; longest silence ${Math.round(longestSilence(target))} ms`)
+    t.diagnostic(`${scene.sent()} client events over the deaths of ${killed.map(({ name }) => name).join(' and ')}, ${repeated} came twice, each with its id; longest silence ${Math.round(longestSilence(target))} ms`)
     await target.verified({ brokenMax: 20 })
   })
 
@@ -134,8 +152,9 @@ describe('webhooks', { concurrency: 1 }, () => {
     const scene = await start(t, { webhook: { batch_milliseconds: 100 } })
     const { cluster, target, nodes: [a, b, c] } = scene
     const crowd = new Crowd(cluster.app, ROOM, 200)
+    t.after(() => crowd.leave())
     await crowd.join(a)
-    await eventually(() => target.told.length === 2 + 3 + 200, 'arrivals')
+    await target.counts(2 + 3 + 200)
     const before = target.told.length
     await a.kill()
     cluster.abandon(a)
@@ -143,11 +162,10 @@ describe('webhooks', { concurrency: 1 }, () => {
     await crowd.join(b, c)
     const back = Math.round(performance.now() - killed)
     await target.hears(`member_removed ${ROOM} stays-A`, 20_000)
-    await pause(HOLD + TOLD_WITHIN)
+    await pause(NOT_TOLD)
     assert.deepEqual(target.words.slice(before), [`member_removed ${ROOM} stays-A`])
     t.diagnostic(`200 users were back after ${back} ms; webhooks: of the one who was not`)
     await target.verified()
-    await crowd.leave()
   })
 
   test('a node is asked to end: another goes on at once, and its users are told of once', async (t) => {
@@ -180,12 +198,13 @@ describe('webhooks', { concurrency: 1 }, () => {
       const { cluster, target, stable, say } = scene
       await target.down()
       for (let n = 0; n < 9; n += 1) say()
-      // Before Redis dies they are to be in it.
-      await eventually(() => stable.every((seat) => seat.log(CHAT).events.length === 6), 'client events')
-      await pause(500)
+      // Before Redis dies they are to be in it: all nine are then with the node that sends, which has read them there.
+      await eventually(() => stable.every((seat) => seat.log(CHAT).events.length === 6), 'client events at the seats')
+      const queued = () => Promise.all(cluster.alive.map((node) => node.metric('soundpost_webhooks_queued')))
+      await eventually(async () => Math.max(...(await queued())) >= 9, 'queue in Redis')
       await cluster.redis.kill()
       if (away > 0) {
-        for (const node of cluster.alive) await eventually(async () => isDegraded(await node.health('/ready')), 'degraded')
+        for (const node of cluster.alive) await eventually(async () => isDegraded(await node.health('/ready')), `degraded node ${node.name}`)
         // Somebody comes meanwhile, and somebody else comes and goes.
         await cluster.seated(cluster.nodes[1], 'meanwhile', [ROOM])
         ;(await cluster.seated(cluster.nodes[2], 'glimpse', [ROOM])).close()
@@ -202,7 +221,7 @@ describe('webhooks', { concurrency: 1 }, () => {
       await eventually(() => said(target).includes(10), 'client event')
       if (!isEmpty) await eventually(() => said(target).length === 10, 'all client events', 30_000)
       const numbers = assertInOrder(scene)
-      await pause(HOLD + TOLD_WITHIN)
+      await pause(NOT_TOLD)
       assertQuiet(scene)
       t.diagnostic(`redis back ${what}: ${numbers.length} of 10 client events came, ${words(target).length} others, after ${Math.round(performance.now() - back)} ms`)
       await target.verified({ brokenMax: 4 })
