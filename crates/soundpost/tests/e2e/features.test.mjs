@@ -75,7 +75,7 @@ test('subscription_count: off unless it is switched on', async (t) => {
 })
 
 test('presence_leave_hold: a reload is not seen, a leave is told once', async (t) => {
-  const HOLD = 2000
+  const HOLD = 3000
   const config = configOf(APP, { presence_leave_hold_milliseconds: HOLD })
   const { connected, get } = await stage(t, config)
   const connections = async () => (await get('/connections')).connections
@@ -124,7 +124,7 @@ test('presence_leave_hold: a reload is not seen, a leave is told once', async (t
 })
 
 test('presence_leave_hold: who leaves and comes back on the same connection is there like everybody', async (t) => {
-  const { connected, get } = await stage(t, configOf(APP, { presence_leave_hold_milliseconds: 1000 }))
+  const { connected, get } = await stage(t, configOf(APP, { presence_leave_hold_milliseconds: 3000 }))
   const { inbox } = await subscribed(await connected('ada'), 'presence-room')
   const ben = await connected('ben')
   await subscribed(ben, 'presence-room')

@@ -252,7 +252,7 @@ describe('terminateUserConnections', () => {
 })
 
 test('with authorized_timeout_seconds only those stay who signed in or joined what needs a signature', async (t) => {
-  const strict = await startServer({ config: configOf(APP, { authorized_timeout_seconds: 1 }) })
+  const strict = await startServer({ config: configOf(APP, { authorized_timeout_seconds: 2 }) })
   t.after(() => strict.stop())
   const there = await startApplication(strict)
   t.after(() => there.stop())

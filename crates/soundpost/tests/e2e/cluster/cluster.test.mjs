@@ -255,7 +255,7 @@ test('members and users', async (t) => {
 })
 
 test('a leave is held back on all nodes', async (t) => {
-  const HOLD = 2000
+  const HOLD = 3000
   const cluster = await startCluster(t, { settings: { app: { presence_leave_hold_milliseconds: HOLD } } })
   const [a, b] = cluster.nodes
   const ada = await cluster.seated(a, 'ada', ['presence-room'])
