@@ -17,11 +17,19 @@ export const PRESENCE_EQUAL = 5000
 export const ANSWERED = 1000
 /** What a run of everything, where tests and builds share two cores, may take longer than what is promised. */
 export const ON_A_LOADED_MACHINE = 1000
-/** Pings take longer than the 50 ms that are promised where tests and nodes share two cores: longer, too, at the control. */
+/**
+ * Pings take longer than the 50 ms that are promised where tests and nodes share two cores, some much longer. Who waits for
+ * Redis in a worker makes all its clients wait until Redis is there: that is a good part of a scene. For at most this share
+ * of the time may a client be kept waiting for so many milliseconds, or longer; or for as many times the control's share.
+ */
 const PING = 250
-const PING_OVER_CONTROL = 3
-/** The clocks that measure an answer are in this process, which does more than that. */
+const WAITING_MAX = 0.25
+const WAITING_OVER_CONTROL = 2
+/** Between two pings, milliseconds. */
+const PING_PAUSE = 10
+/** The clocks that measure an answer are in this process, which does more than that; or as often the control's longest wait. */
 const LAG = 250
+const LAG_OVER_CONTROL = 2
 
 /** What `/ready` says of a node whose Redis is away. */
 export const isDegraded = ({ status, text }) => status === 200 && text.includes('degraded: redis')
@@ -29,6 +37,11 @@ export const isDegraded = ({ status, text }) => status === 200 && text.includes(
 export const pause = (milliseconds) => new Promise((resolve) => setTimeout(resolve, milliseconds))
 
 const percentile = (values, share) => [...values].sort((a, b) => a - b)[Math.min(values.length - 1, Math.floor(values.length * share))]
+
+const sum = (values) => values.reduce((all, one) => all + one, 0)
+
+/** The share of its time that a client was kept waiting for a pong. */
+const waiting = (times) => sum(times.filter((took) => took >= PING)) / Math.max(1, sum(times.map((took) => took + PING_PAUSE)))
 
 /** Something done over and over until it is stopped. */
 class Repeated {
@@ -83,7 +96,7 @@ export class Scene {
         const { pauses, isPaused } = seat.node
         const took = await seat.ping()
         if (took !== undefined && !isPaused && seat.node.pauses === pauses) times.push(took)
-        await pause(10)
+        await pause(PING_PAUSE)
       }))
     }
     this.beganAt = performance.now()
@@ -103,7 +116,7 @@ export class Scene {
       const { n, status } = await publisher.publish(SERVICE)
       if (status !== 200) return false
       const isIt = ({ data }) => data.by === publisher.name && data.n === n
-      return eventually(() => watching.every((seat) => seat.log(SERVICE).events.some(isIt)), mark, 200).catch(() => false)
+      return eventually(() => watching.every((seat) => seat.log(SERVICE).events.some(isIt)), mark, 500).catch(() => false)
     }
     await Promise.all(this.cluster.alive.map((node) =>
       eventually(() => isServed(node), `service of node ${node.name}`, milliseconds - (performance.now() - since))))
@@ -119,14 +132,18 @@ export class Scene {
   }
 
   /**
-   * How long idle clients waited for a pong, in words; asserted. A node without Redis, pinged beside them, shows how long
+   * How long idle clients waited for a pong, in words; that they were not kept waiting is asserted. A node without Redis, pinged beside them, shows how long
    * this machine makes everybody wait.
    */
   async pings() {
     await Promise.all(this.#pings.splice(0).map((ping) => ping.stop()))
     const [p50, p99, max] = [0.5, 0.99, 1].map((share) => Math.round(percentile(this.#times, share)))
     const control = Math.round(percentile(this.#control, 0.99))
-    assert.ok(p99 < Math.max(PING, PING_OVER_CONTROL * control), `p99 of ${this.#times.length} pings is ${p99} ms, at the control ${control} ms`)
+    const [share, ofControl] = [waiting(this.#times), waiting(this.#control)]
+    assert.ok(
+      share < Math.max(WAITING_MAX, WAITING_OVER_CONTROL * ofControl),
+      `idle clients waited for ${Math.round(share * 100)} % of the time, at the control for ${Math.round(ofControl * 100)} %; p99 of ${this.#times.length} pings is ${p99} ms`,
+    )
     return { 'ping p50': `${p50} ms`, 'ping p99': `${p99} ms`, 'ping max': `${max} ms`, 'p99 of a node without redis': `${control} ms` }
   }
 
@@ -135,7 +152,8 @@ export class Scene {
     const answeredBy = ({ records }) => records.filter(({ began, took }) => began >= since && took !== undefined)
     const answers = answeredBy(this.publisher)
     const slowest = Math.max(0, ...this.cluster.publishers.flatMap(answeredBy).map(({ took }) => took))
-    assert.ok(slowest < ANSWERED + LAG, `a trigger was answered after ${Math.round(slowest)} ms`)
+    const lag = Math.max(LAG, LAG_OVER_CONTROL * Math.max(...this.#control))
+    assert.ok(slowest < ANSWERED + lag, `a trigger was answered after ${Math.round(slowest)} ms`)
     const odd = answers.filter(({ status }) => ![200, 503].includes(status))
     assert.deepEqual(odd.map(({ status, text }) => `${status} ${text}`), [])
     for (const { text } of answers.filter(({ status }) => status === 503)) assert.match(text, /^[^\n]{10,200}$/)

@@ -16,7 +16,7 @@ for (const directions of [['up'], ['down']]) {
     await pause(300)
     const cut = performance.now()
     b.proxy.stall(directions)
-    await eventually(async () => isDegraded(await b.health('/ready')), 'degraded')
+    await eventually(async () => isDegraded(await b.health('/ready')), 'degraded node B')
     await pause(3000 - (performance.now() - cut))
     b.proxy.heal()
     const healed = performance.now()
