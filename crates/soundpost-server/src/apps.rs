@@ -5,7 +5,10 @@ use std::{
     num::NonZeroU32,
     sync::{
         Arc,
-        atomic::{AtomicU32, Ordering::Relaxed},
+        atomic::{
+            AtomicU32,
+            Ordering::{Acquire, Relaxed, Release},
+        },
     },
     time::Instant,
 };
@@ -89,7 +92,7 @@ impl Quota {
 
     /// Connections that are open on this node.
     pub fn open(&self) -> u32 {
-        self.open.load(Relaxed)
+        self.open.load(Acquire)
     }
 
     /// Connections that are open on all nodes, as far as the others have said.
@@ -133,13 +136,14 @@ impl Quota {
     }
 }
 
-/// One connection's place in a quota, given back when dropped.
+/// One connection's place in a quota, given back when dropped: what was counted before that is seen by whoever sees the
+/// place free.
 #[derive(Debug)]
 pub struct QuotaPlace(Arc<Quota>);
 
 impl Drop for QuotaPlace {
     fn drop(&mut self) {
-        self.0.open.fetch_sub(1, Relaxed);
+        self.0.open.fetch_sub(1, Release);
     }
 }
 

@@ -101,12 +101,13 @@ impl Reloads {
 
     /// Counts one that has just ended.
     pub fn count(&self, result: ReloadResult, now: u64) {
-        self.of(result).add(1);
         let is_good = result != ReloadResult::Refused;
         self.is_good.store(is_good, Relaxed);
         if is_good {
             self.good_at.store(now, Relaxed);
         }
+        // Last: who sees it counted sees how it ended.
+        self.of(result).add(1);
     }
 
     /// How many ended so.

@@ -339,15 +339,17 @@ impl Hub {
         Some(seat)
     }
 
-    /// Takes the protocol's view of the connection away, so that its end is counted once.
+    /// Takes the protocol's view of the connection away, so that its end is counted once. Its places are given back last:
+    /// who finds one free finds the end counted, too.
     fn count_closed(&mut self, name: ConnectionRef, reason: CloseReason) {
         let Some(seat) = self.seats.get_mut(name) else { return };
-        seat.quota = None;
+        let places = seat.quota.take();
         if let (Some(connection), Some(app)) = (seat.connection.take(), &seat.app) {
             let (socket_id, word) = (connection.socket_id(), reason.word());
             tracing::debug!(%socket_id, reason = word, "connection ended");
             app.counters(self.worker).closed(reason).add(1);
         }
+        drop(places);
     }
 
     fn wake(&self, name: ConnectionRef) {
