@@ -14,6 +14,9 @@ use tokio::sync::{Semaphore, mpsc};
 use super::*;
 use crate::webhook::{carrier::tests::Script, metrics::Total};
 
+/// Whatever a test waits for must have happened by then, however busy the machine is with other things.
+const DEADLINE: Duration = Duration::from_secs(60);
+
 type Settlements = mpsc::Receiver<Vec<Settled<Option<Place>>>>;
 
 /// A target over a script, and what it settles.
@@ -47,7 +50,7 @@ impl Stage {
     async fn settled(&mut self, count: usize) -> Vec<(u64, Fate)> {
         let mut all = Vec::new();
         while all.len() < count {
-            let settled = tokio::time::timeout(Duration::from_secs(10), self.settled.recv()).await;
+            let settled = tokio::time::timeout(DEADLINE, self.settled.recv()).await;
             let settled = settled.unwrap().unwrap();
             all.extend(settled.into_iter().map(|event| (event.token.unwrap().milliseconds, event.fate)));
         }
@@ -55,7 +58,7 @@ impl Stage {
     }
 
     async fn over(mut self) {
-        tokio::time::timeout(Duration::from_secs(10), self.tasks.join_all()).await.unwrap();
+        tokio::time::timeout(DEADLINE, self.tasks.join_all()).await.unwrap();
         assert_eq!(self.settled.recv().await, None);
         assert_eq!(self.metrics.depth.value(), 0);
     }
