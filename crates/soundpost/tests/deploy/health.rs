@@ -30,7 +30,7 @@ fn a_running_server_is_healthy_and_one_that_ended_is_not() {
 
 #[test]
 fn a_server_without_its_redis_is_healthy_and_degraded_unless_it_needs_it() {
-    let nobody = crate::server::free_port();
+    let nobody = crate::ports::free_port();
     let redis = format!("[redis]\nenabled = true\nurl = \"redis://127.0.0.1:{nobody}\"");
     let server = Server::start(&redis, "", |_| {});
     let port = server.admin.port();

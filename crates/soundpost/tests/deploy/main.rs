@@ -18,6 +18,8 @@ mod links;
 mod metrics;
 mod migrating;
 mod nginx;
+#[path = "../../../soundpost-server/tests/support/ports.rs"]
+mod ports;
 mod prometheus;
 mod promql;
 mod proxies;

@@ -97,8 +97,3 @@ pub(crate) fn fetch(address: SocketAddr, path: &str) -> String {
     stream.set_read_timeout(Some(PATIENCE)).unwrap();
     exchange(&mut stream, &get(path), "\0")
 }
-
-/// A port that nobody had a moment ago, for programs that cannot say which one they took.
-pub(crate) fn free_port() -> u16 {
-    std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port()
-}

@@ -6,7 +6,8 @@ use soundpost_client::{Client, ClientError};
 
 use crate::{
     migrating::{blocks, page, program_lines},
-    server::{BINARY, block_on, channel, client, fetch, free_port},
+    ports::free_port,
+    server::{BINARY, block_on, channel, client, fetch},
     tools::{Folder, Running, path, run, succeed, text, until, with},
 };
 

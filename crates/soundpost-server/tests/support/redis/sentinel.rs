@@ -26,8 +26,8 @@ impl Sentinel {
         let watched = format!("sentinel monitor {MASTER} 127.0.0.1 {} 1\n", master.port);
         let sentinel = RedisServer::start_as(Listen::Sentinel, &[], |folder, port| {
             let text = format!(
-                "port {port}\nbind 127.0.0.1\n{watched}sentinel down-after-milliseconds {MASTER} 1000\n\
-                 sentinel failover-timeout {MASTER} 3000\n{lines}"
+                "port {port}\nbind 127.0.0.1\n{watched}sentinel down-after-milliseconds {MASTER} 60000\n\
+                 sentinel failover-timeout {MASTER} 60000\n{lines}"
             );
             fs::write(folder.join("sentinel.conf"), text).unwrap();
         });
