@@ -15,12 +15,28 @@ use std::{
 };
 
 use rustls::{ServerConfig, ServerConnection, StreamOwned};
+use socket2::{Domain, Socket, Type};
 
-/// Whatever a test waits for must have happened by then.
-pub(crate) const DEADLINE: Duration = Duration::from_secs(10);
+/// Whatever a test waits for must have happened by then, however busy the machine is with other things.
+pub(crate) const DEADLINE: Duration = Duration::from_secs(60);
 
 /// `200` and a short body.
 pub(crate) const OK: &str = "HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok";
+
+/// An address at which nobody listens, and which nobody else gets while this is there.
+pub(crate) struct Nobody {
+    pub(crate) address: SocketAddr,
+    _bound: Socket,
+}
+
+impl Nobody {
+    pub(crate) fn new() -> Self {
+        let bound = Socket::new(Domain::IPV4, Type::STREAM, None).unwrap();
+        bound.bind(&SocketAddr::from(([127, 0, 0, 1], 0)).into()).unwrap();
+        let address = bound.local_addr().unwrap().as_socket().unwrap();
+        Self { address, _bound: bound }
+    }
+}
 
 /// A request as it came.
 #[derive(Clone, Debug)]

@@ -9,7 +9,7 @@ use soundpost_protocol::webhook::queue::{Outcome, Verdict};
 
 use crate::{
     hook::Hook,
-    receiver::{Act, OK, Receiver, say, status},
+    receiver::{Act, Nobody, OK, Receiver, say, status},
 };
 
 #[test]
@@ -64,14 +64,14 @@ fn a_receiver_that_says_nothing_is_given_up_in_time() {
             sender.problem(),
             "it has not answered within 0.3 s; is it overloaded, or behind a firewall?"
         );
-        assert!(begun.elapsed() < Duration::from_secs(5));
+        assert!(begun.elapsed() < Duration::from_secs(20), "it was waited for");
     }
 }
 
 #[test]
 fn a_receiver_that_is_not_there_is_named_as_such() {
-    let address = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
-    let problem = Hook::to(&format!("http://{address}/")).open().problem();
+    let nobody = Nobody::new();
+    let problem = Hook::to(&format!("http://{}/", nobody.address)).open().problem();
     assert!(problem.starts_with("it cannot be reached (Connection refused"), "{problem}");
     let problem = Hook::to("http://nobody.invalid/").open().problem();
     assert!(problem.starts_with("its name is not known ("), "{problem}");
@@ -138,7 +138,7 @@ fn the_status_decides_even_if_the_body_never_comes_or_breaks() {
         let receiver = Receiver::start(move |_| acts.clone());
         assert_eq!(Hook::to(&receiver.url("http")).open().status(), 200);
     }
-    assert!(begun.elapsed() < Duration::from_secs(10));
+    assert!(begun.elapsed() < Duration::from_secs(25), "the body was waited for");
 }
 
 #[test]

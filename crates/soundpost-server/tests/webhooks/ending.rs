@@ -40,7 +40,7 @@ fn a_receiver_that_hangs_holds_the_end_up_for_a_moment_only() {
     node.stop();
     node.end();
     let time = begun.elapsed();
-    assert!(time >= FAREWELL && time < FAREWELL + Duration::from_secs(5), "{time:?}");
+    assert!(time >= FAREWELL && time < FAREWELL + Duration::from_secs(25), "{time:?}");
 }
 
 #[test]

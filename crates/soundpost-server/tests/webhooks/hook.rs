@@ -14,6 +14,8 @@ use soundpost_protocol::{
 use soundpost_server::webhook::http::{Answer, HttpCarrier, Trust};
 use tokio::runtime::{Builder, Runtime};
 
+use crate::receiver::DEADLINE;
+
 /// What a test may set of a webhook.
 pub(crate) struct Hook {
     pub(crate) target: HttpTarget,
@@ -22,9 +24,9 @@ pub(crate) struct Hook {
 }
 
 impl Hook {
-    /// To this URL, with every default.
+    /// To this URL, with every default but the limit, which a busy machine may need more of.
     pub(crate) fn to(url: &str) -> Self {
-        Self { target: target(url), app: app("one"), limit: Duration::from_secs(10) }
+        Self { target: target(url), app: app("one"), limit: DEADLINE }
     }
 
     pub(crate) fn headers<'a>(mut self, headers: impl IntoIterator<Item = (&'a str, &'a str)>) -> Self {

@@ -35,7 +35,9 @@ fn new_webhooks_begin_and_removed_ones_end() {
     node.node.apps.replace(vec![app(vec![webhook(&second.url("http"))])]);
     node.event("d", &Event::ChannelOccupied);
     assert_eq!(second.next().events()[0]["channel"], "d");
-    assert!(first.try_next().is_none());
+    let metrics = node.metrics();
+    eventually("all to be settled", || (metrics.delivered.value(), metrics.depth.value()) == (4, 0));
+    assert_eq!((metrics.sent.value(), first.try_next().is_none()), (4, true));
 }
 
 #[test]

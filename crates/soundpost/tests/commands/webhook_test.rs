@@ -1,10 +1,10 @@
 //! `soundpost webhook-test`, to receivers and a Redis that are really there.
 
-use std::{net::TcpListener, time::Duration};
+use std::time::Duration;
 
 use crate::{
     authority::Authority,
-    receiver::{Act, Receiver, say},
+    receiver::{Act, Nobody, Receiver, say},
     redis::RedisServer,
     run::{Dir, Ended, soundpost},
 };
@@ -84,14 +84,13 @@ fn what_goes_wrong_is_said_in_words_that_say_what_to_change() {
         Receiver::start(|_| say("HTTP/1.1 302 Found\r\nLocation: /login\r\nContent-Length: 0\r\n\r\n"));
     let broken = Receiver::start(|_| answer("500 Internal Server Error", &"x".repeat(400)));
     let strange = Receiver::start(|_| say("what?\r\n\r\n"));
-    // Nobody listens on a port that is free again.
-    let free = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
+    let nobody = Nobody::new();
     let urls = [
         missing.url("http"),
         moved.url("http"),
         broken.url("http"),
         strange.url("http"),
-        format!("http://{free}/"),
+        format!("http://{}/", nobody.address),
     ];
     let ended = test(&urls.map(|url| hook(&url)).concat(), &[]);
     assert_eq!((ended.code, ended.stderr.as_str()), (1, ""));
