@@ -26,10 +26,14 @@ fn the_metrics_tell_what_happened() {
     other.expect(&json!({"event": "client-x", "channel": "private-a", "data": {}}));
     other.send(&json!({"event": "pusher:subscribe", "data": {"channel": "private-b"}}));
     assert_eq!(other.event()["event"], "pusher:subscription_error");
+    assert_eq!(other.event()["event"], "pusher:error");
     server.connect().leave();
     Client::open(server.address, &server.apps[0], "/app/nobody", "", &[])
         .expect_goodbye(4001, "Application does not exist");
     server.await_open(2);
+    // Whatever a worker has written to these two is counted once it has answered them again.
+    client.expect_nothing();
+    other.expect_nothing();
 
     for (sample, expected) in [
         (r#"soundpost_connections{app="app-one"}"#, 2),
@@ -44,8 +48,8 @@ fn the_metrics_tell_what_happened() {
         (r#"soundpost_triggers_total{app="app-one",result="unavailable"}"#, 0),
         (r#"soundpost_client_events_total{app="app-one",result="accepted"}"#, 1),
         (r#"soundpost_deliveries_total{app="app-one"}"#, 3),
-        // Five subscribes that are good and one that is not, one client event, one close frame.
-        (r#"soundpost_received_messages_total{app="app-one"}"#, 8),
+        // Five subscribes that are good and one that is not, one client event, one close frame, two pings.
+        (r#"soundpost_received_messages_total{app="app-one"}"#, 10),
         (r#"soundpost_closed_total{app="app-one",reason="client_left"}"#, 1),
         (r#"soundpost_refused_total{app="",reason="unknown_app"}"#, 1),
         (r#"soundpost_refused_total{app="app-one",reason="subscription"}"#, 1),

@@ -91,17 +91,12 @@ fn whoever_is_not_trusted_is_not_believed() {
         of(&format!("192.0.2.{n}")) + "x-forwarded-proto: https\r\nforwarded: for=192.0.2.7;proto=https\r\n"
     };
     for trusted in [&[][..], &["10.0.0.0/8", "::1"]] {
-        let mut tls_only = app("one");
-        tls_only.tls_only = true;
-        let server = TestServer::start_with(vec![tls_only], |settings| {
-            trusted.iter().for_each(|text| settings.server.proxies.trusted.add(text).unwrap());
-            connections_max(settings, 2);
-        });
+        let server = behind(trusted, |settings| connections_max(settings, 2));
         let inside = [1, 2].map(|n| open(&server, b"", &headers(n)));
         assert_eq!(knock(server.address, b"", &headers(3)).status, 429);
-        for mut client in inside {
-            client.expect_goodbye(4000, "Application only accepts TLS connections");
-        }
+        drop(inside);
+        let server = behind(trusted, |settings| settings.apps[0].tls_only = true);
+        open(&server, b"", &headers(1)).expect_goodbye(4000, "Application only accepts TLS connections");
     }
 }
 

@@ -225,7 +225,8 @@ fn a_changed_file_is_read_without_being_asked() {
     assert_eq!(server.await_count(before), "refused");
     server.connect_as("two").expect_silence();
     let before = server.counts();
-    fs::write(&server.file, text.replace("workers = 2", "workers = 2\nwatch_files = false")).unwrap();
+    let unwatched = text.replace("workers = 2", "workers = 2\nwatch_files = false");
+    fs::rename(write("next", &unwatched), &server.file).unwrap();
     assert_eq!(server.await_count(before), "applied");
     server.expect_refused("two", 4001, NO_APP);
     one.expect_silence();

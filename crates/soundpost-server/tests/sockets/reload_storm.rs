@@ -1,18 +1,21 @@
 //! Reloads while everything else goes on.
 
 use std::{
+    env, fs,
+    process::Command,
     sync::atomic::{AtomicBool, Ordering::Relaxed},
     thread,
     time::Duration,
 };
 
-use serde_json::{Value, json};
+use serde_json::json;
 
-use crate::support::{Client, ReloadingServer, Seen, app, app_file};
+use crate::support::{Client, Counts, ReloadingServer, Seen, app, app_file, eventually};
 
 /// The app whose clients must not notice anything, with a limit that changes all the time.
 fn steady(round: usize) -> String {
-    app_file("one", &format!("presence_members_max = {}", 1000 + round))
+    let lines = format!("ping_interval_seconds = 600\npresence_members_max = {}", 1000 + round);
+    app_file("one", &lines)
 }
 
 /// Ends what goes on beside a test, also when the test fails: it would wait for that for ever.
@@ -26,7 +29,7 @@ impl Drop for Over<'_> {
 
 #[test]
 fn triggers_joins_and_connects_never_notice_a_reload() {
-    let server = ReloadingServer::start("", &steady(0));
+    let server = ReloadingServer::start("watch_files = false", &steady(0));
     let is_over = AtomicBool::new(false);
     let mut subscribers = [(); 3].map(|()| server.connect_as("one"));
     subscribers.iter_mut().for_each(|client| client.subscribe("news"));
@@ -38,11 +41,12 @@ fn triggers_joins_and_connects_never_notice_a_reload() {
             while !is_over.load(Relaxed) {
                 api.trigger("news", "n", &published.to_string());
                 published += 1;
-                // The subscribers read when all is over; what waits for them has to fit their queues, however long it takes.
                 thread::sleep(Duration::from_millis(2));
             }
+            api.trigger("news", "last", "");
             published
         });
+        let reading = subscribers.each_mut().map(|client| scope.spawn(|| read_to_last(client)));
         let joining = scope.spawn(|| {
             while !is_over.load(Relaxed) {
                 let mut client = server.connect_as("one");
@@ -64,38 +68,50 @@ fn triggers_joins_and_connects_never_notice_a_reload() {
                 assert_eq!(last, Seen::Close(Some((4001, "Application does not exist".to_owned()))));
             }
         });
+        let text = fs::read_to_string(&server.file).unwrap();
+        // Its own end, whatever a reload that was asked for before may yet come to.
+        let reload = |apps: &str, times: usize, ended: fn(Counts) -> u64| {
+            let before = ended(server.counts());
+            fs::write(&server.file, text.replace(&steady(0), apps)).unwrap();
+            (0..times).for_each(|_| server.asked.notify_one());
+            eventually("the end of a reload", || ended(server.counts()) > before);
+        };
         for round in 1..=60 {
-            let two = app_file("two", "");
-            let expected = match round % 4 {
-                0 => server.reload("", &(steady(round) + &two)),
-                1 => server.reload("", &steady(round)),
-                2 => {
-                    assert_eq!(server.reload("", &(steady(round) + "[[apps]]")), "refused");
-                    continue;
-                }
-                _ => {
-                    // Several at once are at least one.
-                    (0..3).for_each(|_| server.asked.notify_one());
-                    server.reload("", &(two + &steady(round)))
-                }
-            };
-            assert_ne!(expected, "refused", "round {round}");
+            let (one, two) = (steady(round), app_file("two", ""));
+            match round % 4 {
+                0 => reload(&(one + &two), 1, |counts| counts.applied),
+                1 => reload(&one, 1, |counts| counts.applied),
+                2 => reload(&(one + "[[apps]]"), 1, |counts| counts.refused),
+                // Several at once are at least one.
+                _ => reload(&(two + &one), 3, |counts| counts.applied),
+            }
         }
-        server.reload("", &steady(100));
+        reload(&steady(100), 1, |counts| counts.applied);
         drop(over);
         joining.join().unwrap();
         passing.join().unwrap();
-        publishing.join().unwrap()
-    });
-    for client in &mut subscribers {
-        for n in 0..published {
-            let data = Value::String(n.to_string());
-            client.expect(&json!({"event": "n", "channel": "news", "data": data}));
+        let published = publishing.join().unwrap();
+        for reader in reading {
+            assert_eq!(reader.join().unwrap(), published);
         }
-        client.expect_silence();
-    }
+        published
+    });
+    subscribers.iter_mut().for_each(Client::expect_silence);
     server.await_open(3);
-    assert_eq!(server.metric("soundpost_triggers_total{app=\"app-one\",result=\"accepted\"}"), published);
+    let accepted = server.metric("soundpost_triggers_total{app=\"app-one\",result=\"accepted\"}");
+    assert_eq!(accepted, published + 1);
+}
+
+/// Reads events that are numbered in order, up to the last; gives back how many.
+fn read_to_last(client: &mut Client) -> u64 {
+    for n in 0.. {
+        let event = client.event();
+        if event["event"] == "last" {
+            return n;
+        }
+        assert_eq!(event, json!({"event": "n", "channel": "news", "data": n.to_string()}));
+    }
+    unreachable!("it ends with the last")
 }
 
 #[test]
@@ -122,10 +138,11 @@ fn whole_channels_that_are_sent_away_hear_of_nobody_who_leaves() {
 
 #[test]
 fn a_reload_during_the_drain_holds_nobody_up() {
-    let server = ReloadingServer::start("drain_seconds = 1", &(app_file("one", "") + &app_file("two", "")));
+    let drain = "drain_seconds = 5";
+    let server = ReloadingServer::start(drain, &(app_file("one", "") + &app_file("two", "")));
     let (mut one, mut two) = (server.connect_as("one"), server.connect_as("two"));
     server.begin_stop();
-    assert_eq!(server.reload("drain_seconds = 1", &app_file("one", "")), "applied");
+    assert_eq!(server.reload(drain, &app_file("one", "")), "applied");
     one.expect_goodbye(4200, "Server is restarting");
     // Told by the drain or by the reload, whichever came first.
     let Seen::Event(error) = two.next() else { panic!("no error") };
@@ -133,8 +150,21 @@ fn a_reload_during_the_drain_holds_nobody_up() {
     crate::support::eventually("the end", || server.has_ended());
 }
 
+/// Alone in its process: the memory is that of all who run beside it.
 #[test]
 fn nothing_grows_with_ten_thousand_reloads() {
+    const ALONE: &str = "SOUNDPOST_TEST_ALONE";
+    if env::var_os(ALONE).is_some() {
+        return ten_thousand_reloads();
+    }
+    let name = "reload_storm::nothing_grows_with_ten_thousand_reloads";
+    let mut itself = Command::new(env::current_exe().unwrap());
+    let ended = itself.args(["--exact", name, "--nocapture"]).env(ALONE, "1").output().unwrap();
+    let [said, failure] = [&ended.stdout, &ended.stderr].map(|text| String::from_utf8_lossy(text));
+    assert!(ended.status.success() && said.contains("1 passed"), "{said}{failure}");
+}
+
+fn ten_thousand_reloads() {
     let server = ReloadingServer::start("watch_files = false", &app_file("one", ""));
     let mut client = server.connect_as("one");
     client.subscribe("news");

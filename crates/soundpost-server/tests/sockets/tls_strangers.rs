@@ -168,7 +168,7 @@ fn is_served(mut stream: &TcpStream) -> bool {
 #[test]
 fn too_many_of_an_address_hear_an_alert_and_a_handshake_that_fails_gives_its_place_back() {
     let (server, authority) = secure(|settings| {
-        settings.server.tls_handshake_timeout = Duration::from_millis(300);
+        settings.server.tls_handshake_timeout = Duration::from_millis(1500);
         connections_max(settings, 3);
     });
     let hello = hello(&authority.client(&Offer::default()));
@@ -178,13 +178,13 @@ fn too_many_of_an_address_hear_an_alert_and_a_handshake_that_fails_gives_its_pla
         // Not TLS, not HTTP either, not any TLS there is.
         [&b"GET /up HTTP/1.0\r\n\r\n"[..], b"\0\r\n\r\n", &[22, 9, 9, 0, 4, 1, 2, 3, 4]],
     ] {
+        // Three have a place, and a fourth hears so before these are given up.
         let mut inside = Vec::new();
-        eventually("three places", || {
+        eventually("three places and no more", || {
             inside.clear();
             inside.extend((0..3).map(|_| knock(server.address, &hello)));
-            inside.iter().all(is_served)
+            inside.iter().all(is_served) && answer(knock(server.address, b"")) == NOT_NOW
         });
-        assert_eq!(answer(knock(server.address, b"")), NOT_NOW);
         drop(inside);
         for ending in endings {
             let end = || answer(knock(server.address, ending));
@@ -201,7 +201,7 @@ fn a_client_that_does_not_read_its_handshake_is_given_up_and_holds_nobody_else_u
     let names: Vec<_> = (0..1500).map(|n| format!("host-{n:04}.example.test")).collect();
     let names: Vec<_> = names.iter().map(String::as_str).chain(["localhost"]).collect();
     let (server, authority) = secure_with(&names, |settings| {
-        settings.server.tls_handshake_timeout = Duration::from_secs(1);
+        settings.server.tls_handshake_timeout = Duration::from_secs(3);
         settings.server.send_buffer_bytes = 4096;
         connections_max(settings, 2);
     });
@@ -229,7 +229,8 @@ fn a_client_that_does_not_read_its_handshake_is_given_up_and_holds_nobody_else_u
 #[test]
 fn a_flood_of_handshakes_lets_everybody_else_have_their_turn() {
     const HELLOS: usize = 400;
-    let (server, authority) = secure(|_| {});
+    // However long the machine takes for all of them.
+    let (server, authority) = secure(|settings| settings.server.tls_handshake_timeout = 2 * DEADLINE);
     let mut inside = connect(&server, &authority);
     // One hello for all: it costs us nothing and the server as much as any other.
     let hello = hello(&authority.client(&Offer::default()));

@@ -112,7 +112,7 @@ fn who_reads_late_gets_everything_that_waited() {
     let mut api = both.server.api();
     let data = "x".repeat(100_000);
     for n in 0..12 {
-        api.trigger("orders", &n.to_string(), &data);
+        both.server.deliver(&mut api, &n.to_string(), &data);
     }
     assert!(both.server.metric("soundpost_queued_bytes") > 0, "nothing waits");
     for n in 0..12 {

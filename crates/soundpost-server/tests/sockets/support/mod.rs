@@ -27,13 +27,13 @@ pub(crate) use self::{
     api::{Api, signed_target, unix_seconds},
     client::{Client, Seen, handshake, masked},
     http::{Http, Reply},
-    reloading::{ReloadingServer, app_file, app_with_secret},
+    reloading::{Counts, ReloadingServer, app_file, app_with_secret},
     tls::{Authority, Offer, TLS_1_2, TLS_1_3, shake},
     wire::Wire,
 };
 
-/// Whatever a test waits for must have happened by then.
-pub(crate) const DEADLINE: Duration = Duration::from_secs(5);
+/// Whatever a test waits for must have happened by then, however busy the machine is with other things.
+pub(crate) const DEADLINE: Duration = Duration::from_secs(30);
 
 /// An app `app-{name}` with key `key-{name}`, a secret of its own and every default.
 pub(crate) fn app(name: &str) -> App {
@@ -126,6 +126,15 @@ impl TestServer {
         let text = Http::connect(self.admin).get("/metrics").body;
         let value = |line: &str| line.strip_prefix(sample)?.strip_prefix(' ')?.parse().ok();
         text.lines().find_map(value).unwrap_or(0)
+    }
+
+    /// Publishes to `orders`, which has one subscriber, and waits until the event is on its way to that: written, or in its
+    /// queue. What is delivered together with others is counted before it is either.
+    pub(crate) fn deliver(&self, api: &mut Api, name: &str, data: &str) {
+        let count = || self.metric(r#"soundpost_deliveries_total{app="app-one"}"#);
+        let before = count();
+        api.trigger("orders", name, data);
+        eventually("it to be on its way", || count() == before + 1);
     }
 
     /// Waits until so many connections of all apps are open, which shows that every other has given its place back.

@@ -64,15 +64,18 @@ impl ReloadingServer {
         Self { server, file, asked }
     }
 
-    /// Writes other settings and has them read; gives back how that ended.
+    /// Writes other settings and has them read; gives back how that ended. Files that are watched, too, are asked for at
+    /// once, so that they have not settled by then.
     pub(crate) fn reload(&self, server: &str, apps: &str) -> &'static str {
         self.reload_text(&text(server, apps))
     }
 
     /// The same with the whole text of the file.
     pub(crate) fn reload_text(&self, text: &str) -> &'static str {
+        let before = self.counts();
         fs::write(&self.file, text).unwrap();
-        self.reload_again()
+        self.asked.notify_one();
+        self.await_count(before)
     }
 
     /// Has the settings read as they are.
