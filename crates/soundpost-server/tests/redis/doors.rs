@@ -92,11 +92,15 @@ fn without_redis_publishers_are_told_what_became_of_it_and_to_come_back() {
     zoe.join(ROOM, &member("zoe"));
     store.kill();
     await_away(&one);
-    let began = Instant::now();
     let mut api = one.api();
-    for path in ["/channels", "/channels/orders", "/channels/presence-x/users"] {
-        assert_eq!(told(&api.get(path, &[])), (503, AWAY, Some("1")), "{path}");
-    }
+    let are_refused_at_once = is_within(Duration::from_millis(500), || {
+        let began = Instant::now();
+        for path in ["/channels", "/channels/orders", "/channels/presence-x/users"] {
+            assert_eq!(told(&api.get(path, &[])), (503, AWAY, Some("1")), "{path}");
+        }
+        began.elapsed()
+    });
+    assert!(are_refused_at_once);
     let text = "Redis is away; the event was not delivered, try again";
     assert_eq!(told(&api.post("/events", event().to_string())), (503, text, Some("1")));
     let text = "Redis is away; connections of the user may still be open, try again";
@@ -107,22 +111,27 @@ fn without_redis_publishers_are_told_what_became_of_it_and_to_come_back() {
     let refused = zoe.event();
     assert_eq!((&refused["event"], &refused["data"]["code"]), (&json!("pusher:error"), &json!(4301)));
     assert_eq!(one.metric(r#"soundpost_client_events_total{app="app-one",result="unavailable"}"#), 1);
-    assert!(began.elapsed() < Duration::from_secs(2), "{:?}", began.elapsed());
 }
 
 #[test]
 fn an_event_that_may_have_been_delivered_is_not_to_be_repeated_unasked() {
     let store = Store::start();
     let one = node(&store);
-    store.server.pause();
-    let began = Instant::now();
-    let reply = one.api().post("/events", event().to_string());
-    let took = began.elapsed();
-    store.server.resume();
     let text =
         "Redis did not answer in time; the event may have been delivered, try again if twice does no harm";
-    assert_eq!(told(&reply), (503, text, None));
-    assert!(took < Duration::from_millis(1500), "{took:?}");
+    let is_told_in_time = is_within(Duration::from_millis(1500), || {
+        let mut api = one.api();
+        store.server.pause();
+        let began = Instant::now();
+        let reply = api.post("/events", event().to_string());
+        let took = began.elapsed();
+        assert_eq!(told(&reply), (503, text, None));
+        await_away(&one);
+        store.server.resume();
+        await_connected(&one);
+        took
+    });
+    assert!(is_told_in_time);
 }
 
 /// What balancers are told on either listener.

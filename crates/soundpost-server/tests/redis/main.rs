@@ -30,7 +30,7 @@ use soundpost_protocol::app::App;
 use soundpost_server::config::{OnOutage, RedisAddress, RedisPassword, RedisServers, RedisSettings};
 
 use self::{
-    processes::wait_until,
+    processes::{is_within, wait_until},
     store::Store,
     support::{Client, TestServer, app, eventually},
 };

@@ -1,7 +1,11 @@
 //! What webhooks are told by nodes that meet at Redis: read from the stream, where an event stays until its target has it,
 //! and this target never answers.
 
-use std::{sync::Arc, thread::sleep, time::Duration};
+use std::{
+    sync::Arc,
+    thread::sleep,
+    time::{Duration, Instant},
+};
 
 use soundpost_protocol::webhook::{
     Carrier, HttpTarget, Webhook,
@@ -92,7 +96,7 @@ fn what_a_leaving_node_has_held_is_told_by_the_others_in_time() {
     let (one, two) = (told_node(&store), told_node(&store));
     let (zoe, ben) = meet(&one, &two);
     two.begin_stop();
-    let began = std::time::Instant::now();
+    let began = Instant::now();
     drop(ben);
     eventually("the node has ended", || two.has_ended());
     await_told(&store, &["occupied presence-room", "added zoe", "added ben", "removed ben"]);
@@ -242,14 +246,14 @@ fn on_a_redis_cluster_events_come_to_the_streams_wherever_they_are() {
     eventually("nothing is left of the channels", || left("[uhob]").is_empty());
 }
 
-#[test]
-fn a_storm_of_reloads_puts_nothing_into_the_stream() {
-    const USERS: usize = 250;
+/// Of so many users on two nodes, all of whose pages are left, and loaded again on the other node. False: that took longer
+/// than departures are held, so that they had to be told.
+fn storm(users: usize) -> bool {
     let store = Store::start();
     let (one, two) = (told_node(&store), told_node(&store));
     let join = |offset: usize| -> Vec<Client> {
         let node = |user: usize| if (user + offset).is_multiple_of(2) { &one } else { &two };
-        (0..USERS)
+        (0..users)
             .map(|user| {
                 let mut client = node(user).connect();
                 client.send(&client.subscription(ROOM, Some(&member(&user.to_string()))));
@@ -258,14 +262,24 @@ fn a_storm_of_reloads_puts_nothing_into_the_stream() {
             .collect()
     };
     let clients = join(0);
-    wait_until("all have come", || told(&store).len() == USERS + 1);
-    // All pages are left, and loaded again on the other node.
+    wait_until("all have come", || told(&store).len() == users + 1);
+    let began = Instant::now();
     drop(clients);
-    let clients = join(1);
-    wait_until("all are back", || {
-        store.say(&format!("HGET soundpost:0:reverb:{{app-one/{ROOM}}}:u t")) == [USERS.to_string()]
-    });
+    let mut clients = join(1);
+    // Everybody is in when it hears so.
+    for client in &mut clients {
+        while client.event()["event"] != "pusher_internal:subscription_succeeded" {}
+    }
+    if began.elapsed() >= HOLD {
+        return false;
+    }
     sleep(HOLD + Duration::from_secs(1));
-    assert_eq!(told(&store).len(), USERS + 1);
-    drop(clients);
+    assert_eq!(told(&store).len(), users + 1);
+    true
+}
+
+#[test]
+fn a_storm_of_reloads_puts_nothing_into_the_stream() {
+    // As many as this machine can bring back in time, beside whatever else it does.
+    assert!([250, 120, 60, 30, 15].into_iter().any(storm), "not even fifteen were back in time");
 }

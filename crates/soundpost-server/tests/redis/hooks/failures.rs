@@ -28,7 +28,7 @@ fn what_a_dead_sender_leaves_is_sent_by_another_and_only_what_was_in_doubt_comes
     let cut = Instant::now();
     let rest = gather(&receiver, 40);
     let first = rest[0].at - cut;
-    assert!(first > Duration::from_secs(3) && first < LEASE + Duration::from_secs(1), "{first:?}");
+    assert!(first > Duration::from_secs(3) && first < LEASE + Duration::from_secs(5), "{first:?}");
     for numbers in numbers(&rest).values() {
         assert!(numbers.windows(2).all(|pair| pair[0] < pair[1]), "{numbers:?}");
     }
@@ -41,7 +41,7 @@ fn what_a_dead_sender_leaves_is_sent_by_another_and_only_what_was_in_doubt_comes
     relay.mend();
     await_connected(&one);
     expect_no_more(&receiver);
-    assert_eq!(metrics(&one).depth.value(), 0);
+    wait_until("nothing is left there", || metrics(&one).depth.value() == 0);
     note(&one, "private-last", 99);
     assert_eq!(numbers(&gather(&receiver, 1))["private-last"], [99]);
 }
@@ -76,6 +76,7 @@ fn a_sender_that_hears_nothing_of_redis_stops_before_another_begins() {
 
 #[test]
 fn a_sender_that_was_paused_begins_nothing_when_another_sends() {
+    const PAUSE: Duration = Duration::from_secs(9);
     let store = Store::start();
     let receiver = Receiver::start(|_| vec![Act::Wait(Duration::from_millis(20)), status(200).remove(0)]);
     let one = teller(&receiver, at(&store));
@@ -84,9 +85,9 @@ fn a_sender_that_was_paused_begins_nothing_when_another_sends() {
     (0..200).for_each(|number| note(&one, "private-x", number));
     wait_until("the first are sent", || metrics(&one).delivered.value() > 5);
     let paused = Instant::now();
-    one.pause(Duration::from_secs(9));
+    one.pause(PAUSE);
     await_sender(&store, &receiver, &two);
-    assert!(paused.elapsed() < LEASE, "{:?}", paused.elapsed());
+    assert!(paused.elapsed() < PAUSE, "{:?}", paused.elapsed());
     let sent = metrics(&one).sent.value();
     wait_until("all is settled", || depth(&store, &receiver) == 0);
     wait_until("it goes on", || metrics(&one).depth.value() == 0);
@@ -107,13 +108,16 @@ fn who_has_lost_the_lease_stops_at_once() {
     (0..200).for_each(|number| note(&one, "private-x", number));
     wait_until("the first are sent", || metrics(&one).delivered.value() > 5);
     let lease = key(&receiver, "o");
-    assert_eq!(store.say(&format!("SET {lease} somebody PX 3000")), ["OK"]);
-    std::thread::sleep(Duration::from_millis(400));
+    let before = metrics(&one).sent.value();
+    assert_eq!(store.say(&format!("SET {lease} somebody PX 60000")), ["OK"]);
+    wait_until("it lets go of all", || metrics(&one).depth.value() == 0);
     let sent = metrics(&one).sent.value();
+    // One each 20 ms at most: it has not waited until it had to renew the lease, every two seconds.
+    assert!(sent - before < 40, "{} were begun after that", sent - before);
     std::thread::sleep(Duration::from_secs(1));
-    assert_eq!(metrics(&one).sent.value(), sent);
-    assert_eq!(metrics(&one).depth.value(), 0);
-    // Nobody: the lease has run out. What is left is sent, and nothing again but what was in doubt.
+    assert_eq!((metrics(&one).sent.value(), metrics(&one).depth.value()), (sent, 0));
+    // Nobody's any more. What is left is sent, and nothing again but what was in doubt.
+    assert_eq!(store.say(&format!("DEL {lease}")), ["1"]);
     await_sender(&store, &receiver, &one);
     wait_until("all is settled", || depth(&store, &receiver) == 0);
     let sent = metrics(&one).sent.value();
