@@ -43,9 +43,7 @@ fn floods_of_one_client_leave_the_others_their_turn() {
         over.store(true, Release);
         watching.join().unwrap()
     });
-    let slowest = latencies.iter().max().unwrap();
-    println!("{} pongs of others, slowest {slowest:?}", latencies.len());
-    assert!(*slowest < Duration::from_millis(500), "{slowest:?}");
+    check_turns(latencies);
     assert!(server.is_alive());
     assert_eq!(server.connections(&SHOP), 6);
     let channels = SHOP.get(server.address, "channels", &[("info", "subscription_count")]).json();
@@ -82,6 +80,16 @@ fn flood(client: &mut Client, messages: usize, text: impl Fn(usize) -> String + 
     assert!(answered);
 }
 
+/// That the others had their turn in between: nearly every pong came soon. The slowest of thousands tells how busy this
+/// machine is with other things; who has no turn waits for all of the flood, every time.
+fn check_turns(mut latencies: Vec<Duration>) {
+    latencies.sort_unstable();
+    let (count, slowest) = (latencies.len(), latencies.last().unwrap());
+    let nearly_all = latencies[count * 9 / 10];
+    println!("{count} pongs of others, nine of ten within {nearly_all:?}, slowest {slowest:?}");
+    assert!(count >= 20 && nearly_all < Duration::from_millis(500), "{count} pongs, {nearly_all:?}");
+}
+
 /// How long pongs take until it is over.
 fn latencies(clients: &mut [Client], over: &AtomicBool) -> Vec<Duration> {
     let mut all = Vec::new();
@@ -113,7 +121,5 @@ fn a_publisher_that_pipelines_leaves_the_others_their_turn() {
         assert_eq!(answered, REQUESTS + 1);
         watching.join().unwrap()
     });
-    let slowest = latencies.iter().max().unwrap();
-    println!("{} pongs of others, slowest {slowest:?}", latencies.len());
-    assert!(*slowest < Duration::from_millis(500), "{slowest:?}");
+    check_turns(latencies);
 }

@@ -9,7 +9,8 @@ use crate::{
 #[test]
 fn who_falls_silent_is_closed_with_4201_and_leaves_its_channel() {
     let server = Server::start(&Setup {
-        apps: "ping_interval_seconds = 1\npong_timeout_seconds = 1",
+        // Time enough for who answers on a busy machine.
+        apps: "ping_interval_seconds = 1\npong_timeout_seconds = 5",
         ..Setup::default()
     });
     let mut watcher = Client::connect(server.address, &SHOP);

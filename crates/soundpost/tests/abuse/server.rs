@@ -18,7 +18,7 @@ use std::{
 use crate::http::{self, Keys};
 
 /// So long anything a server owes us may take on a busy machine.
-pub(crate) const PATIENCE: Duration = Duration::from_secs(20);
+pub(crate) const PATIENCE: Duration = Duration::from_secs(60);
 
 /// What one app and the server are configured with beside the ports.
 #[derive(Clone, Copy, Debug, Default)]

@@ -152,7 +152,7 @@ fn cluster_site(folder: &Folder, nodes: [SocketAddr; 2], socket: &Path) -> Strin
 
 #[test]
 fn several_nodes_are_served_in_turn_and_one_that_died_is_left_out() {
-    let (one, other) = (Server::start("", "", |_| {}), Server::start("", "", |_| {}));
+    let (one, mut other) = (Server::start("", "", |_| {}), Server::start("", "", |_| {}));
     let folder = Folder::new();
     let socket = folder.path("cluster.sock");
     let site = cluster_site(&folder, [one.address, other.address], &socket);
@@ -170,6 +170,7 @@ fn several_nodes_are_served_in_turn_and_one_that_died_is_left_out() {
     assert!(ask(&get("/apps/shop/channels"), "\0").starts_with("HTTP/1.1 401 "));
     assert!(ask(&get("/metrics"), "\0").starts_with("HTTP/1.1 404 "));
     other.process.signal("KILL");
+    other.process.ended();
     for _ in 0..10 {
         let said = ask(&handshake("/app/shop-key"), "activity_timeout");
         assert!(said.contains("HTTP/1.1 101 "), "{said}");
