@@ -76,6 +76,24 @@ export function removeFolder(folder) {
   rmSync(folder, { recursive: true, force: true })
 }
 
+/** How often it is looked whether this process gets its turn, and how much longer others may be kept waiting than it was. */
+const LOOK = 50
+const OVER_OWN = 4
+
+let lookedAt = performance.now()
+let longestWait = 0
+setInterval(() => {
+  const now = performance.now()
+  longestWait = Math.max(longestWait, now - lookedAt - LOOK)
+  lookedAt = now
+}, LOOK).unref()
+
+/**
+ * How late a thing may be that is due after a time: `milliseconds`, and more where this process itself was kept waiting,
+ * since then those that it waits for were too.
+ */
+export const lateBy = (milliseconds) => milliseconds + OVER_OWN * longestWait
+
 /** Rejects with `what` when `promise` takes longer than the deadline. */
 export async function within(promise, what, milliseconds = DEADLINE) {
   let timer

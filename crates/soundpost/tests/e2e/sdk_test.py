@@ -18,7 +18,7 @@ import websocket
 ROOT = pathlib.Path(__file__).resolve().parents[4]
 TARGET = pathlib.Path(os.environ.get("CARGO_TARGET_DIR", ROOT / "target"))
 BINARY = os.environ.get("SERVER_BINARY", str(TARGET / "release" / "soundpost"))
-DEADLINE_SECONDS = 15
+DEADLINE_SECONDS = 30
 # This SDK takes only ids of digits, so the development app, whose id is a word, is not for it.
 APP = {"app_id": "1001", "key": "soundpost-key", "secret": "soundpost-secret"}
 CONFIGURATION = """[[apps]]
@@ -87,7 +87,10 @@ class Subscriber:
 
     def next(self, event):
         """The decoded `data` of the next frame, which must be this event."""
-        frame = json.loads(self.socket.recv())
+        try:
+            frame = json.loads(self.socket.recv())
+        except websocket.WebSocketTimeoutException:
+            raise AssertionError(f"no {event} within {DEADLINE_SECONDS} s") from None
         if frame["event"] != event:
             raise AssertionError(f"expected {event}, got {frame}")
         data = frame["data"]

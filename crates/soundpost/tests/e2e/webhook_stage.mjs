@@ -4,7 +4,7 @@ import { Clients, APP, configOf, reached, sdk, startApplication, startServer } f
 
 /** Longest that a departure is held, milliseconds; and what more it may take until it has been told, on a loaded machine. */
 export const HOLD = 3000
-export const TOLD_WITHIN = 4000
+export const TOLD_WITHIN = 1500
 /** A departure that is not told so long after it will not be. What is told next shows that it was not for want of time. */
 export const NOT_TOLD = HOLD + 1500
 

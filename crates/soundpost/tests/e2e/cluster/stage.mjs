@@ -38,12 +38,15 @@ class Node {
     this.port = program.port
     this.gone = program.gone
     this.isAlive = true
-    const [, admin] = program.said.join('\n').match(/admin +(http:\/\/[^/]+)/)
-    this.admin = admin
   }
 
   get said() {
     return this.#program.said
+  }
+
+  /** Where its metrics and its health are. */
+  get admin() {
+    return this.said.join('\n').match(/admin +(http:\/\/[^/]+)/)[1]
   }
 
   /** Ended without a word, as by the kernel. */

@@ -3,7 +3,7 @@
 import assert from 'node:assert/strict'
 import { describe, test } from 'node:test'
 import { Crowd } from '../crowd.mjs'
-import { APP, eventually } from '../harness.mjs'
+import { APP, eventually, lateBy } from '../harness.mjs'
 import { HOLD, NOT_TOLD, TOLD_WITHIN, pause } from '../webhook_stage.mjs'
 import { hanging, healthy, inWords, startTarget } from '../webhook_target.mjs'
 import { ROOM } from './scene.mjs'
@@ -64,7 +64,7 @@ describe('webhooks of three nodes', { concurrency: 2 }, () => {
     expected.push(`member_removed ${ROOM} ada`, `member_removed ${ROOM} cy`, `channel_vacated ${ROOM}`)
     for (const word of expected.slice(-3)) {
       const after = Math.round((await target.hears(word)).request.at - left)
-      assert.ok(after > HOLD - 100 && after < HOLD + TOLD_WITHIN, `${word} after ${after} ms`)
+      assert.ok(after > HOLD - 100 && after < HOLD + lateBy(TOLD_WITHIN), `${word} after ${after} ms`)
     }
     await cluster.seated(c, 'ada', [ROOM])
     await tells(`channel_occupied ${ROOM}`, `member_added ${ROOM} ada`)
@@ -102,9 +102,9 @@ describe('webhooks of three nodes', { concurrency: 2 }, () => {
     target.answer = healthy
     await target.up()
 
-    await target.hears(`member_removed ${ROOM} leaves`, FINISHED)
+    await target.hears(`member_removed ${ROOM} leaves`, lateBy(FINISHED))
     const chat = () => target.told.filter(({ name }) => name === 'client_event')
-    await eventually(() => chat().length === 10, 'all client events', FINISHED)
+    await eventually(() => chat().length === 10, 'all client events', lateBy(FINISHED))
     const finished = performance.now() - killed
     assert.deepEqual(chat().filter(({ data }) => data % 2 === 0).map(({ data }) => Number(data)), [0, 2, 4, 6, 8])
     assert.deepEqual(chat().filter(({ data }) => data % 2 === 1).map(({ data }) => Number(data)), [1, 3, 5, 7, 9])
