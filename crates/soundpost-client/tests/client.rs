@@ -30,6 +30,11 @@ fn channel(name: &str) -> ChannelName {
     ChannelName::parse(name, &Limits::default()).unwrap()
 }
 
+/// With time enough for a busy machine.
+fn options() -> Options {
+    Options { deadline: Duration::from_secs(60), ..Options::default() }
+}
+
 /// A server that plays `script` on its one WebSocket; its address, and its tasks, which end when dropped.
 async fn scripted<S, F>(script: S) -> (String, JoinSet<()>)
 where
@@ -83,7 +88,7 @@ async fn subscriptions_are_signed_and_answered() {
         assert_eq!(socket.read_frame().await.unwrap().opcode, OpCode::Close);
     })
     .await;
-    let mut client = Client::connect(&url, app(), Options::default()).await.unwrap();
+    let mut client = Client::connect(&url, app(), options()).await.unwrap();
     assert_eq!(client.socket_id().to_string(), "123456789.987654321");
     assert_eq!(client.activity_timeout(), Duration::from_secs(30));
     client.subscribe(&channel("private-orders.1")).await.unwrap();
@@ -96,14 +101,14 @@ async fn subscriptions_are_signed_and_answered() {
 async fn a_refused_connection_gives_back_the_code() {
     let error = r#"{"event":"pusher:error","data":{"code":4001,"message":"Application does not exist"}}"#;
     let (url, _server) = scripted(move |mut socket| async move { say(&mut socket, error).await }).await;
-    let refused = Client::connect(&url, app(), Options::default()).await.unwrap_err();
+    let refused = Client::connect(&url, app(), options()).await.unwrap_err();
     assert_eq!(refused.code(), Some(4001));
 
     let (url, _server) = scripted(|mut socket| async move {
         socket.write_frame(Frame::close(4100, b"Over capacity")).await.unwrap();
     })
     .await;
-    let closed = Client::connect(&url, app(), Options::default()).await.unwrap_err();
+    let closed = Client::connect(&url, app(), options()).await.unwrap_err();
     assert!(matches!(closed, ClientError::Closed { code: 4100, ref reason } if reason == "Over capacity"));
 }
 
@@ -118,7 +123,7 @@ async fn pings_are_answered_while_nobody_listens() {
         assert_eq!((pong.opcode, &*pong.payload), (OpCode::Pong, &b"hi"[..]));
     })
     .await;
-    let client = Client::connect(&url, app(), Options::default()).await.unwrap();
+    let client = Client::connect(&url, app(), options()).await.unwrap();
     server.join_next().await.unwrap().unwrap();
     drop(client);
 }
@@ -138,7 +143,7 @@ async fn messages_are_bounded_and_fragments_put_together() {
         assert!(socket.read_frame().await.is_err());
     })
     .await;
-    let options = Options { message_bytes_max: 100, ..Options::default() };
+    let options = Options { message_bytes_max: 100, ..options() };
     let mut connection = Connection::open(&format!("{url}/app/key"), options).await.unwrap();
     assert_eq!(connection.next_event().await.unwrap().name, "e");
     assert!(matches!(connection.next_event().await, Err(ClientError::TooBig { bytes_max: 100 })));
@@ -155,7 +160,7 @@ async fn a_deadline_that_passes_loses_nothing() {
         assert!(socket.read_frame().await.is_err());
     })
     .await;
-    let mut connection = Connection::open(&format!("{url}/app/key"), Options::default()).await.unwrap();
+    let mut connection = Connection::open(&format!("{url}/app/key"), options()).await.unwrap();
     let early = connection.next_event_within(Duration::from_millis(1)).await;
     assert!(matches!(early, Err(ClientError::Deadline { .. })));
     go.send(()).unwrap();
@@ -178,7 +183,7 @@ async fn a_publisher_keeps_its_connection_and_reports_a_refusal() {
         });
         http1::Builder::new().serve_connection(TokioIo::new(stream), service).await.unwrap();
     });
-    let mut publisher = Publisher::new(&url, app(), Options::default()).unwrap();
+    let mut publisher = Publisher::new(&url, app(), options()).unwrap();
     for _ in 0..3 {
         let reply = publisher.trigger(&[channel("orders")], "paid", "{}", None).await.unwrap();
         assert_eq!(reply, json!({}));
