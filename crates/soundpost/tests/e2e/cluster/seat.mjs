@@ -142,7 +142,8 @@ export class Seat {
       const log = this.log(name)
       const yes = () => log.isSubscribed
       await eventually(yes, `subscription of ${this.user} to ${name} at ${this.node.name}`).catch((error) => {
-        throw new Error(`${error.message}; ${log.problems.join(', ')}`)
+        const state = `${this.client.connection.state}, ${this.connections} connections, ${log.yeses} times subscribed on this one`
+        throw new Error(`${error.message}; ${[state, ...log.problems].join(', ')}`)
       })
       Object.assign(log, { since: performance.now(), leftAt: undefined })
     }
