@@ -98,10 +98,12 @@ fn who_takes_over_a_full_queue_drops_the_oldest_and_each_event_is_delivered_or_c
     let two = teller(&receiver, at(&store));
     fill(&store, &receiver, &two, 0..10_500);
     wait_until("the oldest are dropped", || depth(&store, &receiver) == MOST && dropped(&one) == 500);
+    // Else the next would count them again: who is cut off before it has said that it knows may not have counted them.
+    let told = format!("HGET {} told", key(&receiver, "m"));
+    wait_until("it has said that it knows", || store.say(&told) == ["500"]);
     relay.cut();
-    // Nobody sees to the bound meanwhile, and nothing is lost for that.
+    // Nobody sees to the bound until the lease has run out, and nothing is lost for that.
     fill(&store, &receiver, &two, 10_500..14_000);
-    assert_eq!((depth(&store, &receiver), lost(&store, &receiver)), (13_500, 500));
     await_sender(&store, &receiver, &two);
     wait_until("the oldest are dropped", || depth(&store, &receiver) == MOST);
     wait_until("they are counted", || dropped(&two) == 3_500);
