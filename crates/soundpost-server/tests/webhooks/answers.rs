@@ -82,7 +82,9 @@ fn what_is_no_answer_is_said_to_be_none() {
     const CLOSED: &str = "it closed the connection without an answer";
     const OTHER: &str =
         "what it answers is no HTTP/1.1; is that the port, and should the url begin with https?";
+    const BIG: &str = "the head of its answer is longer than 65536 bytes, or has more than 100 headers";
     let long = format!("HTTP/1.1 200 OK\r\nX-Long: {}\r\n\r\n", "x".repeat(1_000_000));
+    let many = format!("HTTP/1.1 200 OK\r\n{}\r\n", "X-A: b\r\n".repeat(101));
     for (answer, expected) in [
         ("", CLOSED),
         ("HTTP/1.1 2", CLOSED),
@@ -90,7 +92,8 @@ fn what_is_no_answer_is_said_to_be_none() {
         ("SSH-2.0-OpenSSH_9.2\r\n", OTHER),
         ("\x15\x03\x01\x00\x02\x02\x46", OTHER),
         ("HTTP/1.1 2000 OK\r\n\r\n", OTHER),
-        (&long, "the head of its answer is longer than 65536 bytes"),
+        (&long, BIG),
+        (&many, BIG),
     ] {
         let acts = [say(answer), vec![Act::Close]].concat();
         let receiver = Receiver::start(move |_| acts.clone());

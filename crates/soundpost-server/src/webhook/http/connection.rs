@@ -28,6 +28,8 @@ const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
 const ADDRESSES_MAX: usize = 8;
 /// Bytes of the head of an answer.
 const HEAD_BYTES_MAX: usize = 64 * 1024;
+/// Headers in it: as many as hyper has room for.
+const HEADERS_MAX: usize = 100;
 /// A connection that has waited so long for a request is not used any more: those who stand in between forget it, and say
 /// nothing.
 const IDLE_MAX: Duration = Duration::from_secs(30);
@@ -173,7 +175,9 @@ async fn unused(idle_since: &Mutex<Option<Instant>>) {
 /// Why there was no answer on a connection.
 pub(super) fn problem(error: &hyper::Error) -> Problem {
     if error.is_parse_too_large() {
-        return Problem::new(format!("the head of its answer is longer than {HEAD_BYTES_MAX} bytes"));
+        return Problem::new(format!(
+            "the head of its answer is longer than {HEAD_BYTES_MAX} bytes, or has more than {HEADERS_MAX} headers"
+        ));
     }
     if error.is_parse() {
         return Problem::new(
