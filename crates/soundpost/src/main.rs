@@ -71,6 +71,10 @@ fn run(arguments: &Arguments) -> Result<ExitCode, Box<dyn std::error::Error>> {
         Some(Command::WebhookTest(flags)) => {
             let settings = invocation.load().1?;
             drop(logs::start(&settings.log)?);
+            // A job that was pushed under a prefix that nobody wrote was not taken yet.
+            for note in settings.notes.iter().filter(|note| note.level == NoteLevel::Warning) {
+                tracing::warn!("{}", note.text);
+            }
             let all_took_it = webhook_test::tell(&settings, flags)?;
             return Ok(if all_took_it { ExitCode::SUCCESS } else { ExitCode::FAILURE });
         }

@@ -9,12 +9,13 @@ use std::{
 };
 
 use soundpost_protocol::{
+    api::percent_decode,
     app::App,
     channel::{ChannelKind, ChannelName},
     presence::{NodeId, UserId},
     socket_id::SocketId,
     webhook::{
-        Carrier as How, LaravelQueue, Webhook,
+        Carrier as How, HttpTarget, LaravelQueue, Webhook,
         event::{self, Encoded, Event, EventId, EventKind},
         laravel_queue::QueueKeys,
         queue::{Attempt, RequestId},
@@ -36,6 +37,8 @@ const NAME: &str = "soundpost-webhook-test";
 const CLIENT_EVENT: &str = "client-soundpost-webhook-test";
 /// What stands in place of what is not to be seen.
 const HIDDEN: &str = "(hidden)";
+/// Bytes of the shortest text that is hidden.
+const SECRET_BYTES_MIN: usize = 4;
 
 /// One webhook, and the event that it is to be told.
 #[derive(Debug)]
@@ -98,16 +101,11 @@ impl Trial {
                 let carrier = HttpCarrier::new(&self.app, target, Arc::new(Trust::default()), limit)?;
                 let attempt = self.attempt();
                 let Answer { status, beginning } = carrier.post(&attempt, ANSWER_BYTES_MAX).await?;
-                let mut text = String::from_utf8_lossy(&beginning).into_owned();
+                let text = String::from_utf8_lossy(&beginning).into_owned();
                 let ours = signature::headers(&self.app.key, &self.app.secret, &attempt.body);
-                let signature = ours.iter().filter(|(name, _)| *name == signature::SIGNATURE);
-                let secrets = target.headers.iter().map(|(_, value)| value);
-                for secret in secrets.chain(signature.map(|(_, value)| value.as_str())) {
-                    // What is shorter is no secret, and would make the rest illegible.
-                    if secret.len() >= 4 {
-                        text = text.replace(secret, HIDDEN);
-                    }
-                }
+                let signature = ours.iter().find(|(name, _)| *name == signature::SIGNATURE);
+                let signature = signature.map_or("", |(_, value)| value.as_str());
+                let text = without_secrets(text, target, signature);
                 Ok(Told::Answered { status, text })
             }
             How::LaravelQueue(queue) => {
@@ -135,6 +133,30 @@ impl Trial {
             events: 1,
         }
     }
+}
+
+/// An answer without what was sent to it in secret: the values of our headers, the signature, and what stands behind the
+/// `?` of the URL. An error page often says back what it was asked.
+fn without_secrets(mut text: String, target: &HttpTarget, signature: &str) -> String {
+    // It may name the token of `Bearer TOKEN` alone.
+    let headers = target.headers.iter().flat_map(|(_, value)| [Some(value), last_word(value)]).flatten();
+    let query = target.url.path_and_query().split_once('?').map_or("", |(_, query)| query);
+    let parameters = query.split('&').map(|pair| pair.split_once('=').map_or(pair, |(_, value)| value));
+    let plain: Vec<_> = parameters.clone().filter_map(percent_decode).collect();
+    let mut secrets: Vec<&str> = headers.chain([signature, query]).chain(parameters).collect();
+    secrets.extend(plain.iter().map(|value| &**value));
+    // What is shorter is no secret, and would make the rest illegible.
+    secrets.retain(|secret| secret.len() >= SECRET_BYTES_MIN);
+    // A part would be found in the whole, and leave the rest of it.
+    secrets.sort_unstable_by_key(|secret| std::cmp::Reverse(secret.len()));
+    for secret in secrets {
+        text = text.replace(secret, HIDDEN);
+    }
+    text
+}
+
+fn last_word(value: &str) -> Option<&str> {
+    Some(value.rsplit_once(' ')?.1)
 }
 
 /// Where a webhook is told, without what may be secret: `https://app.test/hook`, or `the list queues:default of Redis at
@@ -223,10 +245,7 @@ fn encoded(kind: EventKind, id: EventId, channel: &ChannelName) -> Encoded {
 mod tests {
     use soundpost_protocol::{
         app::{AppId, AppKey, AppSecret},
-        webhook::{
-            HttpTarget,
-            target::{EventKinds, ExtraHeaders, Filter, Target, TargetUrl},
-        },
+        webhook::target::{EventKinds, ExtraHeaders, Filter, Target, TargetUrl},
     };
 
     use super::*;
@@ -251,6 +270,27 @@ mod tests {
         let trial = Trial::new(&Arc::new(app), &webhook).unwrap()?;
         assert!(webhook.target.wants(trial.kind(), trial.channel()));
         Some(format!("{} {}", trial.kind().word(), trial.channel()))
+    }
+
+    #[test]
+    fn an_answer_is_shown_without_what_was_sent_in_secret() {
+        let headers = [("Authorization", "Bearer t0ken-of-ours"), ("X-Tenant", "7")];
+        let target = HttpTarget {
+            url: TargetUrl::parse("http://127.0.0.1:1/h?token=a%2Fb-c&tenant=7").unwrap(),
+            headers: ExtraHeaders::parse(headers).unwrap(),
+            ca: None,
+            refuses_private: false,
+        };
+        for (said, shown) in [
+            ("Cannot POST /h?token=a%2Fb-c&tenant=7", "Cannot POST /h?(hidden)"),
+            (r#"{"token":"a%2Fb-c","tenant":"7"}"#, r#"{"token":"(hidden)","tenant":"7"}"#),
+            ("unknown token a/b-c", "unknown token (hidden)"),
+            ("Bearer t0ken-of-ours, 7", "(hidden), 7"),
+            ("t0ken-of-ours is no bearer", "(hidden) is no bearer"),
+            ("not 5f2c4a11", "not (hidden)"),
+        ] {
+            assert_eq!(without_secrets(said.to_owned(), &target, "5f2c4a11"), shown);
+        }
     }
 
     #[test]

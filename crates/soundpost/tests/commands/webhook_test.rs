@@ -42,7 +42,9 @@ fn a_webhook_that_takes_it_is_shown_with_what_was_sent() {
     // It says back what it was sent in secret.
     let receiver = Receiver::start(|request| {
         let said = request.header("Authorization").unwrap_or_default();
-        answer("200 OK", &format!("taken: {said} {}", request.header("X-Pusher-Signature").unwrap()))
+        let asked = request.head.split(' ').nth(1).unwrap();
+        let signature = request.header("X-Pusher-Signature").unwrap();
+        answer("200 OK", &format!("taken: {said} {signature} {asked}"))
     });
     let url = receiver.url("http");
     let webhooks = format!(
@@ -63,7 +65,7 @@ fn a_webhook_that_takes_it_is_shown_with_what_was_sent() {
         (lines[3].starts_with("webhook 1 of app shop: "), lines[4], lines[6]),
         (true, sent, "2 of 2 took it")
     );
-    assert_eq!(came_of_it(&ended)[0], "answered N in N ms: taken: (hidden) (hidden)");
+    assert_eq!(came_of_it(&ended)[0], "answered N in N ms: taken: (hidden) (hidden) /hook?(hidden)");
     let request = receiver.next();
     assert_eq!(request.header("X-Pusher-Key"), Some("the-key"));
     assert_eq!(request.header("Content-Type"), Some("application/json"));
@@ -153,6 +155,9 @@ fn a_queue_of_laravels_gets_a_job() {
     let mut redis = redis;
     redis.cli_options = ["-a", "hush-redis", "--no-auth-warning"].map(str::to_owned).into();
     assert_eq!(redis.ask(&["LLEN", "shop_queues:default"]).trim(), "1");
+    let guessed = test(&queue(&url).replace(", prefix = \"shop_\"", ""), &[]);
+    let warning = "apps.0.webhooks.0.laravel_queue.prefix is not written";
+    assert!(guessed.code == 0 && guessed.stderr.contains(warning), "it may be nobody's list: {guessed:?}");
     let ended = test(&queue(&url.replace("hush-redis", "hush")), &[]);
     let said = came_of_it(&ended);
     assert!(ended.code == 1 && said[0].contains("it refuses the password"), "{ended:?}");
