@@ -205,7 +205,8 @@ impl Redis {
         }
         let stored = self.data.shares.get(&life);
         let (last, is_empty) = stored.map_or((0, true), |share| (share.sequence, share.is_empty()));
-        let is_next = follows == last || (follows == 0 && is_empty) || matches!(change, Change::Count(_));
+        let is_count = matches!(change, Change::Count(_));
+        let is_next = follows == last || (follows == 0 && (is_empty || is_count)) || (last > 0 && is_count);
         if sequence <= last || !is_next {
             return Reply::Refused { life, sequence, is_over: false };
         }

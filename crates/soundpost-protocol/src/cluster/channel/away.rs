@@ -7,9 +7,12 @@ use super::*;
 pub(super) struct Before {
     /// The users of this node, but those who were leaving.
     pub(super) own: HashSet<UserId>,
+    /// Those who were leaving, and who of the others has left since.
+    pub(super) gone: HashSet<UserId>,
     /// Who was on the channel.
     pub(super) roster: Roster,
     pub(super) is_occupied: bool,
+    pub(super) was_here: bool,
     pub(super) count: u32,
 }
 
@@ -38,9 +41,9 @@ impl ClusterChannel {
         self.tell_count(cx);
     }
 
-    /// Keeps what the cluster knows, before it is mixed with what it does not. If Redis goes again before it has answered,
-    /// what was known first still is, but for those who leave.
-    fn remember(&mut self) {
+    /// Keeps what the cluster knows, before it is mixed with what it does not, or because Redis has forgotten it. If Redis
+    /// goes again before it has answered, what was known first still is, but for those who leave.
+    pub(super) fn remember(&mut self) {
         let leaving = |want: &Want| match &want.what {
             What::Change(Change::Leave { socket_id, .. }) => Some(*socket_id),
             What::Change(_) | What::Enter(..) => None,
@@ -50,12 +53,15 @@ impl ClusterChannel {
         let staying = entries.iter().filter(|entry| !leaving.contains(&entry.socket_id));
         let own: HashSet<_> = staying.map(|entry| entry.member.user_id.clone()).collect();
         if let Some(before) = &mut self.before {
-            return before.own.retain(|user_id| own.contains(user_id));
+            return before.keep(&own);
         }
         let is_occupied =
             if self.is_presence { !own.is_empty() } else { self.stored_count.min(self.sent_count) > 0 };
         let (roster, count) = (self.shares.roster().clone(), self.shares.count());
-        self.before = Some(Before { own, roster, is_occupied, count });
+        let users = entries.iter().map(|entry| &entry.member.user_id);
+        let gone: HashSet<_> = users.filter(|user_id| !own.contains(*user_id)).cloned().collect();
+        let was_here = if self.is_presence { !entries.is_empty() } else { self.stored_count > 0 };
+        self.before = Some(Before { own, gone, roster, is_occupied, was_here, count });
     }
 
     /// Redis is there again.

@@ -4,7 +4,7 @@
 use super::ClusterChannel;
 use crate::{
     cluster::share::{Change, Entry, Share, Transition},
-    presence::{NodeId, Roster},
+    presence::{NodeId, Roster, UserId},
     socket_id::SocketId,
 };
 
@@ -19,7 +19,7 @@ pub enum Effect {
     /// Give the topic up. The channel is idle.
     Unsubscribe,
     /// Change the own share and say so on the topic, both or neither; only if the share's last change is `follows`, or
-    /// `follows` is 0 and the share is empty. Then [`ClusterChannel::done`], else [`ClusterChannel::refused`].
+    /// `follows` is 0 and the share is empty. For a count it is enough that there is a share, or that `follows` is 0. Then [`ClusterChannel::done`], else [`ClusterChannel::refused`].
     Change {
         /// The number of the change.
         sequence: u64,
@@ -95,10 +95,15 @@ pub enum KnownUser {
 pub struct Confirmed {
     /// Of the user of each entry.
     pub users: Vec<KnownUser>,
-    /// This node was on the channel.
+    /// This node was on the channel, and not leaving it.
     pub is_occupied: bool,
+    /// This node was on the channel.
+    pub was_here: bool,
     /// How many connections there were.
     pub count: u32,
+    /// Users who were on this node and are not among the entries. Where Redis has forgotten what this node held, nothing
+    /// else tells that they have gone.
+    pub gone: Vec<UserId>,
 }
 
 /// The answer to [`Effect::Replace`] and [`Effect::Read`].

@@ -147,6 +147,10 @@ impl ClusterChannel {
         let own = answer.shares.iter().find(|share| share.life == self.life);
         let (own_sequence, own_count) = own.map_or((0, 0), |share| (share.sequence, share.count));
         let is_forgotten = own_sequence < self.shares.sequence_of(self.life);
+        if is_forgotten && !is_replacement {
+            self.remember();
+        }
+        let before = self.before.take().filter(|_| is_forgotten && !is_replacement);
         self.install(answer, is_replacement, own_count, cx);
         if self.is_cache && is_replacement && !self.is_newer_kept {
             if self.is_marked {
@@ -158,6 +162,7 @@ impl ClusterChannel {
         }
         self.state = State::Live;
         if is_forgotten && self.is_stored && !is_replacement {
+            self.before = before;
             return self.replace(cx);
         }
         self.complete(own_sequence, cx);
@@ -182,7 +187,6 @@ impl ClusterChannel {
     /// Takes the shares in and tells the difference.
     fn install(&mut self, answer: Answer, is_replacement: bool, own_count: u32, cx: &mut Context<'_>) {
         let is_settled = self.settles_at.is_none_or(|at| at <= cx.now);
-        self.before = None;
         if is_replacement {
             self.predecessors.clear();
             self.stored_count = self.sent_count;
@@ -223,7 +227,11 @@ impl ClusterChannel {
         match self.state {
             State::Live | State::Reading { .. } if is_over => cx.effects.push(Effect::Renew(self.life)),
             // Those before the last replacement are in it.
-            State::Live | State::Reading { .. } if sequence > self.replaced => self.replace(cx),
+            State::Live | State::Reading { .. } if sequence > self.replaced => {
+                // If it has forgotten the share, who is in it is no news.
+                self.remember();
+                self.replace(cx);
+            }
             State::Live
             | State::Reading { .. }
             | State::Idle
@@ -244,11 +252,26 @@ impl Before {
             user_id if was_here && self.roster.contains(user_id) => KnownUser::Elsewhere,
             _ => KnownUser::No,
         });
-        let confirmed =
-            Confirmed { users: users.collect(), is_occupied: self.is_occupied, count: self.count };
-        let held: HashSet<_> = entries.iter().map(|entry| &entry.member.user_id).collect();
-        self.own.retain(|user_id| held.contains(user_id));
+        let users = users.collect();
+        let held: HashSet<_> = entries.iter().map(|entry| entry.member.user_id.clone()).collect();
+        self.keep(&held);
+        let mut gone: Vec<_> = self.gone.difference(&held).cloned().collect();
+        gone.sort_unstable_by(|one, other| one.as_str().cmp(other.as_str()));
+        let Self { is_occupied, was_here, count: count_before, .. } = *self;
+        let confirmed = Confirmed { users, is_occupied, was_here, count: count_before, gone };
         self.is_occupied &= count > 0;
         confirmed
+    }
+
+    /// Only these are still on this node.
+    pub(super) fn keep(&mut self, held: &HashSet<UserId>) {
+        let gone = &mut self.gone;
+        self.own.retain(|user_id| {
+            let is_held = held.contains(user_id);
+            if !is_held {
+                gone.insert(user_id.clone());
+            }
+            is_held
+        });
     }
 }

@@ -225,7 +225,66 @@ fn while_redis_is_away_everybody_is_let_in() {
     };
     // What was on its way may not have come to Redis.
     let users = vec![KnownUser::Here, KnownUser::No, KnownUser::No];
-    assert_eq!(*confirmed, Confirmed { users, is_occupied: true, count: 1 });
+    assert_eq!(*confirmed, Confirmed { users, is_occupied: true, was_here: true, count: 1, gone: vec![] });
+}
+
+#[test]
+fn who_stays_is_known_when_redis_has_forgotten_the_share() {
+    let mut bench = Bench::live();
+    let of = |user: &str| entry(1, user).member.user_id.clone();
+    bench.join(2, "b");
+    bench.hear(OWN, 3, 2, Change::Join(entry(2, "b")));
+    bench.act(|channel, cx| channel.leave(socket(1), Some(&of("a")), cx));
+    bench.join(3, "c");
+    let effects = bench.act(|channel, cx| channel.refused(4, false, cx));
+    let [Effect::Replace { entries, confirmed: Some(confirmed), .. }] = &effects[..] else {
+        panic!("{effects:?}")
+    };
+    assert_eq!((entries.len(), &*confirmed.users), (2, &[KnownUser::Here, KnownUser::No][..]));
+    assert_eq!((confirmed.is_occupied, confirmed.was_here, &*confirmed.gone), (true, true, &[of("a")][..]));
+    // The same where it has only a count.
+    let mut bench = Bench::new(ChannelKind::Public);
+    bench.act(|channel, cx| channel.join(socket(1), None, cx));
+    let effects = bench.act(|channel, cx| channel.acknowledged(1, cx));
+    let [.., Effect::Replace { sequence, .. }] = effects[..] else { panic!("{effects:?}") };
+    let share = Share { count: 1, ..share(OWN, sequence, vec![]) };
+    bench.answer(sequence, vec![share]);
+    let effects = bench.act(|channel, cx| channel.leave(socket(1), None, cx));
+    let [Effect::Change { sequence, follows, .. }, ..] = effects[..] else { panic!("{effects:?}") };
+    assert_ne!(follows, 0, "there was a count");
+    let effects = bench.act(|channel, cx| channel.refused(sequence, false, cx));
+    let [Effect::Replace { count: 0, confirmed: Some(confirmed), .. }] = &effects[..] else {
+        panic!("{effects:?}")
+    };
+    assert_eq!((confirmed.is_occupied, confirmed.was_here), (false, true));
+}
+
+#[test]
+fn who_leaves_while_redis_is_away_is_named_until_it_has_answered() {
+    let mut bench = Bench::live();
+    bench.join(2, "b");
+    bench.hear(OWN, 3, 2, Change::Join(entry(2, "b")));
+    let of = |user: &str| entry(1, user).member.user_id.clone();
+    // One is leaving when it goes, the other leaves while it is away.
+    bench.act(|channel, cx| channel.leave(socket(2), Some(&of("b")), cx));
+    bench.act(ClusterChannel::lost);
+    bench.act(|channel, cx| channel.leave(socket(1), Some(&of("a")), cx));
+    for back in 1..=2 {
+        let ticket = bench.sequence.load(Relaxed) + 1;
+        bench.act(ClusterChannel::back);
+        let effects = bench.act(|channel, cx| channel.acknowledged(ticket, cx));
+        let [Effect::Replace { count, confirmed: Some(confirmed), .. }] = &effects[..] else {
+            panic!("{effects:?}")
+        };
+        if back == 1 {
+            assert_eq!((*count, &*confirmed.gone), (0, &[of("a"), of("b")][..]));
+            // It goes again before it has answered, and one of them is back.
+            bench.act(ClusterChannel::lost);
+            bench.join(3, "b");
+        } else {
+            assert_eq!((*count, &*confirmed.gone), (1, &[of("a")][..]));
+        }
+    }
 }
 
 #[test]

@@ -164,7 +164,9 @@ impl ClusterChannel {
     }
 
     fn send(&mut self, change: Change, cx: &mut Context<'_>) -> u64 {
-        let (sequence, follows) = (cx.next(), self.last);
+        // A count says all there is to say, but if the store has none, it is to know that there was one.
+        let is_first = matches!(change, Change::Count(_)) && self.stored_count == 0;
+        let (sequence, follows) = (cx.next(), if is_first { 0 } else { self.last });
         self.last = sequence;
         self.is_stored = true;
         self.unneeded_since = None;

@@ -190,11 +190,12 @@ impl Session<'_> {
         let kept = is_cache(&asked.subject).then(|| names.kept(tag));
         keys.extend(kept.as_deref());
         let (hex, sequence) = (keys::hex(*life), digits(*sequence));
-        let lengths = [predecessors, known].map(|lives| lives.len().to_string());
         let count = if has_members(&asked.subject) { String::new() } else { count.to_string() };
         // Another node may have taken away what they held so long ago that nothing tells of it any more.
         let confirmed = confirmed.filter(|_| !predecessors.iter().any(|life| self.node.is_long_gone(*life)));
         let (known_before, count_before) = confirmed.map(before).unwrap_or_default();
+        let gone = confirmed.map_or(&[][..], |confirmed| &confirmed.gone);
+        let lengths = [predecessors.len(), known.len(), gone.len()].map(|length| length.to_string());
         let mut arguments: Vec<&[u8]> = vec![
             hex.as_bytes(),
             sequence.as_bytes(),
@@ -209,6 +210,7 @@ impl Session<'_> {
         ];
         let lives: Vec<_> = predecessors.iter().chain(known).map(|life| keys::hex(*life)).collect();
         arguments.extend(lengths.iter().chain(&lives).map(String::as_bytes));
+        arguments.extend(gone.iter().map(|user_id| user_id.as_str().as_bytes()));
         let entries: Vec<_> = entries.iter().map(|entry| (field(entry.socket_id), entry.value())).collect();
         arguments.extend(entries.iter().flat_map(|(field, value)| [&field[..], &value[..]]));
         let tag = tag.clone();
@@ -265,7 +267,11 @@ fn before(confirmed: &Confirmed) -> (String, String) {
         KnownUser::Elsewhere => '1',
         KnownUser::Here => '2',
     });
-    let channel = if confirmed.is_occupied { '1' } else { '0' };
+    let channel = match (confirmed.is_occupied, confirmed.was_here) {
+        (true, _) => '1',
+        (false, true) => '2',
+        (false, false) => '0',
+    };
     (iter::once(channel).chain(users).collect(), confirmed.count.to_string())
 }
 

@@ -137,14 +137,15 @@ impl Bench {
         self.change(life, [sequence, 0], "count", (b"", count.to_string().as_bytes()))
     }
 
-    /// `entries`: socket and user of each. `count`: where there are no members.
+    /// `entries`: socket and user of each. `confirmed`: what was, how many connections, who has gone. `count`: where
+    /// there are no members.
     pub(super) fn replace(
         &mut self,
         life: &str,
         sequence: u64,
         predecessors: &[String],
         entries: &[(u64, String)],
-        confirmed: (&str, u64),
+        confirmed: (&str, u64, &[&str]),
         count: Option<u64>,
     ) -> Said {
         let (base, wants) = (self.base.clone(), self.wanted());
@@ -153,12 +154,14 @@ impl Bench {
             confirmed.1.to_string(),
             count.map(|count| count.to_string()).unwrap_or_default(),
             predecessors.len().to_string(),
+            confirmed.2.len().to_string(),
         ];
-        let [sequence, confirmed_count, count, lives] = texts.each_ref().map(String::as_bytes);
+        let [sequence, confirmed_count, count, lives, gone] = texts.each_ref().map(String::as_bytes);
         let mut arguments: Vec<&[u8]> = vec![life.as_bytes(), sequence, b"", b"60000", b"600000"];
         arguments.extend([base.as_bytes(), wants.as_bytes(), confirmed.0.as_bytes(), confirmed_count]);
-        arguments.extend([count, lives, b"0"]);
+        arguments.extend([count, lives, b"0", gone]);
         arguments.extend(predecessors.iter().map(String::as_bytes));
+        arguments.extend(confirmed.2.iter().map(|user| user.as_bytes()));
         let entries: Vec<_> = entries.iter().map(|(socket, user)| entry(*socket, user)).collect();
         arguments.extend(entries.iter().flat_map(|(field, value)| [&field[..], &value[..]]));
         self.run(Script::Replace, &self.keys(life), &arguments)

@@ -81,6 +81,16 @@ impl Model {
         }
     }
 
+    /// These were there before the store forgot them, and so was somebody if `was_occupied`.
+    fn miss(&mut self, gone: &BTreeSet<String>, was_occupied: bool, is_due: bool) {
+        for user in gone.difference(&self.users()) {
+            self.held.entry(format!("m{user}")).or_insert(is_due);
+        }
+        if was_occupied && !self.is_occupied() {
+            self.held.entry("c".into()).or_insert(is_due);
+        }
+    }
+
     fn finish(&mut self, wants: bool) {
         if !wants {
             return self.held.clear();
@@ -137,7 +147,7 @@ impl World {
             70..78 => self.replace(node, is_due),
             78..82 => self.reap(node, is_due),
             82..84 => self.kill(node, is_due),
-            84..85 => self.forget(),
+            84..85 => self.forget(is_due),
             85..86 => self.lose_users(),
             86..87 => self.switch(),
             87..89 => self.late(node),
@@ -211,21 +221,22 @@ impl World {
         if self.model.tombstones.contains(&self.nodes[node].life) || self.random.chance(30) {
             return self.renew(node, is_due);
         }
-        self.bring(node, None, true, is_due);
+        self.bring(node, None, false, is_due);
     }
 
     /// Another life.
     fn renew(&mut self, node: usize, is_due: bool) {
         let before = self.nodes[node].life;
         self.nodes[node].life = self.next();
-        self.bring(node, Some(before), true, is_due);
+        self.bring(node, Some(before), false, is_due);
     }
 
-    fn bring(&mut self, node: usize, predecessor: Option<u64>, has_changed: bool, is_due: bool) {
+    /// `has_lost`: Redis has come back empty. Then nobody comes meanwhile: who moves to another node is told as new.
+    fn bring(&mut self, node: usize, predecessor: Option<u64>, has_lost: bool, is_due: bool) {
         let known = self.nodes[node].sockets.clone();
-        let is_return = !has_changed || self.random.chance(80);
-        for _ in 0..if has_changed { self.random.below(3) } else { 0 } {
-            if self.random.chance(50) {
+        let is_return = has_lost || self.random.chance(80);
+        for _ in 0..self.random.below(3) {
+            if has_lost || self.random.chance(50) {
                 self.nodes[node].sockets.pop_first();
             } else {
                 let (socket, user) = (self.next(), USERS[self.random.below(5) as usize].to_owned());
@@ -246,10 +257,15 @@ impl World {
         }
         let entries: Vec<_> = sockets.iter().map(|(socket, user)| (*socket, user.clone())).collect();
         let predecessors: Vec<_> = predecessor.into_iter().map(life).collect();
-        let said =
-            self.bench.replace(&life(number), sequence, &predecessors, &entries, (&confirmed, 0), None);
+        let is_held = |user: &String| sockets.values().any(|held| held == user);
+        let gone: BTreeSet<_> = known.values().filter(|user| is_return && !is_held(user)).cloned().collect();
+        let names: Vec<_> = gone.iter().map(String::as_str).collect();
+        let confirmed = (confirmed.as_str(), 0, &names[..]);
+        let said = self.bench.replace(&life(number), sequence, &predecessors, &entries, confirmed, None);
         assert_eq!(said.word, "done");
         let is_quiet = is_return && !known.is_empty() && !was_reaped;
+        let has_share = |life: &u64| self.model.shares.contains_key(life);
+        let is_forgotten = !predecessor.iter().chain([&number]).any(has_share) && !was_reaped;
         self.model.change(self.bench.wants, is_due, (&quiet, is_quiet), |model| {
             if let Some(before) = predecessor {
                 model.shares.remove(&before);
@@ -257,6 +273,9 @@ impl World {
             }
             model.shares.insert(number, sockets);
         });
+        if is_forgotten && self.bench.wants {
+            self.model.miss(&gone, is_quiet, is_due);
+        }
     }
 
     /// Another node takes it for dead, while it only stands still.
@@ -282,7 +301,7 @@ impl World {
     }
 
     /// Redis comes back empty, and all bring what they hold.
-    fn forget(&mut self) {
+    fn forget(&mut self, is_due: bool) {
         self.bench.scripts.say::<()>("FLUSHDB");
         // What was held is forgotten with the rest.
         self.is_blurred |= !self.model.held.is_empty();
@@ -294,7 +313,7 @@ impl World {
         for node in 0..3 {
             let before = self.nodes[node].life;
             self.nodes[node].life = self.next();
-            self.bring(node, Some(before), false, true);
+            self.bring(node, Some(before), true, is_due);
         }
     }
 

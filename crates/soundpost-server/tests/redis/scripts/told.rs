@@ -123,7 +123,7 @@ fn portions(bench: &mut Bench) -> Vec<usize> {
 fn many_who_go_at_once_are_told_in_portions() {
     let mut bench = Bench::presence();
     let users: Vec<_> = (0..1200).map(|user| (user, format!("u{user}"))).collect();
-    bench.replace(&life(1), 1, &[], &users, ("", 0), None);
+    bench.replace(&life(1), 1, &[], &users, ("", 0, &[]), None);
     bench.let_pass();
     portions(&mut bench);
     bench.reap(&life(1));
@@ -144,7 +144,7 @@ fn many_who_come_at_once_are_told_in_portions_and_who_left_before_is_not_told_at
     let mut bench = Bench::presence();
     let one = life(1);
     let users: Vec<_> = (0..1700).map(|user| (user, format!("u{user}"))).collect();
-    let said = bench.replace(&one, 1, &[], &users, ("", 0), None);
+    let said = bench.replace(&one, 1, &[], &users, ("", 0, &[]), None);
     assert!(said.wait.is_some_and(|wait| wait > 0), "{said:?}");
     assert_eq!(bench.told()[0].len(), 501);
     // Neither coming nor going of the one is told; the other is back in time, and has come once.
@@ -163,34 +163,75 @@ fn many_who_come_at_once_are_told_in_portions_and_who_left_before_is_not_told_at
 #[test]
 fn when_redis_has_forgotten_all_nobody_who_stayed_is_news() {
     let mut bench = Bench::presence();
-    bench.replace(&life(1), 1, &[], &entries(&["zoe", "ben"]), ("", 0), None);
+    bench.replace(&life(1), 1, &[], &entries(&["zoe", "ben"]), ("", 0, &[]), None);
     assert_eq!(bench.told()[0].len(), 3);
     bench.scripts.say::<()>("FLUSHDB");
     // Zoe was here, ben elsewhere, and dan came meanwhile.
     let users = entries(&["zoe", "ben", "dan"]);
-    bench.replace(&life(2), 1, &[life(1)], &users, ("1210", 2), None);
+    bench.replace(&life(2), 1, &[life(1)], &users, ("1210", 2, &[]), None);
     assert_eq!(bench.told()[0], [member("added", "dan")]);
-    // Where Redis has not forgotten, it knows better who is elsewhere.
-    bench.replace(&life(3), 1, &[life(2)], &entries(&["zoe", "eve"]), ("121", 2), None);
+    // Where Redis has not forgotten, it knows better who is elsewhere, and that liz has gone long ago.
+    bench.replace(&life(3), 1, &[life(2)], &entries(&["zoe", "eve"]), ("121", 2, &["liz"]), None);
     assert_eq!(bench.told()[0], [member("added", "eve")]);
     // What another has taken away is news when it comes back.
     bench.hold = 0;
     bench.reap(&life(3));
     bench.finish();
     bench.told();
-    bench.replace(&life(4), 1, &[life(3)], &entries(&["zoe"]), ("12", 1), None);
+    bench.replace(&life(4), 1, &[life(3)], &entries(&["zoe"]), ("12", 1, &[]), None);
     assert_eq!(bench.told()[0], [occupied("presence-room"), member("added", "zoe")]);
+}
+
+#[test]
+fn who_left_before_redis_came_back_empty_is_told_as_gone_unless_another_brings_the_user() {
+    let mut bench = Bench::presence();
+    let all = entries(&["zoe", "ben", "dan"]);
+    bench.replace(&life(1), 1, &[], &all, ("", 0, &[]), None);
+    bench.told();
+    bench.scripts.say::<()>("FLUSHDB");
+    // Zoe has another connection on another node, which comes back later, and dan has gone there.
+    let said = bench.replace(&life(1), 2, &[], &[], ("1", 3, &["ben", "dan", "zoe"]), None);
+    assert!(said.wait > Some(0), "the node sees to what is held: {said:?}");
+    bench.replace(&life(2), 1, &[], &entries(&["zoe", "dan"]), ("120", 1, &[]), None);
+    assert_eq!(bench.told()[0], [] as [String; 0], "nobody is news, nor is the channel");
+    bench.let_pass();
+    assert_eq!(bench.finish(), None);
+    assert_eq!(bench.told()[0], [member("removed", "ben")]);
+    // All have gone.
+    bench.scripts.say::<()>("FLUSHDB");
+    bench.replace(&life(2), 2, &[], &[], ("1", 2, &["dan", "zoe"]), None);
+    bench.let_pass();
+    bench.finish();
+    let vacated = r#"{"name":"channel_vacated","channel":"presence-room"}"#.to_owned();
+    assert_eq!(bench.told()[0], [member("removed", "dan"), member("removed", "zoe"), vacated]);
+}
+
+#[test]
+fn who_leaves_a_share_that_redis_has_forgotten_is_told_as_gone() {
+    let mut bench = Bench::counting();
+    bench.count(&life(1), 1, 1);
+    bench.told();
+    bench.scripts.say::<()>("FLUSHDB");
+    assert_eq!(bench.change(&life(1), [2, 1], "count", (b"", b"0")).word, "gap");
+    bench.replace(&life(1), 3, &[], &[], ("2", 1, &[]), Some(0));
+    assert_eq!(bench.told()[0], [] as [String; 0]);
+    bench.let_pass();
+    assert_eq!(bench.finish(), None);
+    let vacated = r#"{"name":"channel_vacated","channel":"orders"}"#.to_owned();
+    assert_eq!(bench.told()[0], [count(0), vacated]);
+    // A share that was empty for so long that it is forgotten begins again.
+    assert_eq!(bench.count(&life(1), 4, 1).word, "done");
 }
 
 #[test]
 fn counts_are_told_at_once_up_to_a_hundred_and_then_now_and_then() {
     let mut bench = Bench::counting();
     let [one, two] = [life(1), life(2)];
-    bench.replace(&one, 1, &[], &[], ("", 0), Some(1));
+    bench.replace(&one, 1, &[], &[], ("", 0, &[]), Some(1));
     assert_eq!(bench.told(), [vec![occupied("orders"), count(1)], vec![count(1)]]);
     bench.count(&one, 2, 60);
     assert_eq!(bench.count(&one, 3, 60).wait, Some(-1));
-    bench.replace(&two, 1, &[], &[], ("", 0), Some(40));
+    bench.replace(&two, 1, &[], &[], ("", 0, &[]), Some(40));
     assert_eq!(bench.told()[1], [count(60), count(100)]);
     let said = bench.count(&two, 2, 41);
     assert!(said.wait > Some(900_000), "the last was told just now: {said:?}");
@@ -219,8 +260,8 @@ fn a_count_that_redis_has_forgotten_is_told_when_all_are_back_if_it_has_changed(
     for (after, told) in [(40, vec![]), (41, vec![count(101)])] {
         // Two nodes with 60 and 40 come back to an empty Redis.
         bench.scripts.say::<()>("FLUSHDB");
-        bench.replace(&life(1), 10, &[], &[], ("1", 100), Some(60));
-        bench.replace(&life(2), 10, &[], &[], ("1", 100), Some(after));
+        bench.replace(&life(1), 10, &[], &[], ("1", 100, &[]), Some(60));
+        bench.replace(&life(2), 10, &[], &[], ("1", 100, &[]), Some(after));
         assert_eq!(bench.told(), [vec![], vec![]] as [Vec<String>; 2]);
         bench.let_pass();
         bench.finish();

@@ -12,7 +12,9 @@ if there > 0 and redis.call('EXISTS', KEYS[3]) == 1 then return {'over'} end
 local last = redis.call('HGET', KEYS[1], 's') or '0000000000000000'
 local empty = redis.call('HLEN', KEYS[1]) <= 1
 if ARGV[2] <= last then return {'stale'} end
-if ARGV[4] ~= 'count' and ARGV[3] ~= last and not (ARGV[3] == '0000000000000000' and empty) then return {'gap'} end
+local is_first, is_none = ARGV[3] == '0000000000000000', last == '0000000000000000'
+if ARGV[4] == 'count' then if is_none and not is_first then return {'gap'} end
+elseif ARGV[3] ~= last and not (is_first and empty) then return {'gap'} end
 local hook, less, more
 if ARGV[10] ~= '' then
   hook, less, more = hooks(ARGV[10], ARGV[9], KEYS[2]), {}, {}
@@ -65,11 +67,12 @@ return {out, over, redis.call('GET', KEYS[3]), redis.call('PTTL', KEYS[3])}
 /// `KEYS`: share, sharers, tombstone, topic, users, and of cache channels what is kept. `ARGV`: life, sequence, message,
 /// milliseconds of an empty share, milliseconds of a tombstone, what the names of all that belongs to the subject begin
 /// with, what the app's webhooks want (empty: nothing), what was confirmed before, how many connections were then, the
-/// count (empty on presence channels), how many predecessors, how many other lives, the ones and the others, then field
-/// and value of each connection.
+/// count (empty on presence channels), how many predecessors, how many other lives, how many users who have gone, the
+/// ones, the others and the last, then field and value of each connection.
 ///
-/// What was confirmed is empty, or `1` if this life was on the channel, else `0`, then of each connection in its order
-/// whether its user was there: `2` here, `1` elsewhere, `0` not.
+/// What was confirmed is empty, or `1` if this life was on the channel, `2` if it was leaving it, else `0`, then of each connection in its order
+/// whether its user was there: `2` here, `1` elsewhere, `0` not. The users who have gone were here, too: they are held
+/// where their share is forgotten, and so is the channel.
 ///
 /// Answers `over`, `stale`, or `done`, for how many milliseconds something is held now that was not before, or -1, a list of
 /// lives and their shares, those of the other lives that have a tombstone, then what is kept, and for how many milliseconds.
@@ -85,18 +88,19 @@ if ARGV[7] ~= '' then
   hook.begin()
   if hook.members then hook.users_of(redis.call('HGETALL', KEYS[1]), less) end
 else redis.call('DEL', KEYS[5]) end
-local others = 13 + tonumber(ARGV[11])
-for i = 13, others - 1 do
+local others = 14 + tonumber(ARGV[11])
+for i = 14, others - 1 do
   if hook and redis.call('EXISTS', tombstones .. ARGV[i]) == 1 then is_reaped = true end
   if hook and hook.members then hook.users_of(redis.call('HGETALL', shares .. ARGV[i]), less) end
   if redis.call('DEL', shares .. ARGV[i]) == 1 then is_forgotten = false end
   redis.call('HDEL', KEYS[2], ARGV[i])
   redis.call('SET', tombstones .. ARGV[i], '', 'PX', ARGV[5])
 end
-local over, at = {}, others + tonumber(ARGV[12])
-for i = others, at - 1 do
+local over, leavers = {}, others + tonumber(ARGV[12])
+for i = others, leavers - 1 do
   if redis.call('EXISTS', tombstones .. ARGV[i]) == 1 then over[#over + 1] = ARGV[i] end
 end
+local at = leavers + tonumber(ARGV[13])
 redis.call('DEL', KEYS[1]); redis.call('HSET', KEYS[1], 's', ARGV[2])
 if ARGV[10] ~= '' and ARGV[10] ~= '0' then redis.call('HSET', KEYS[1], 'c', ARGV[10]) end
 for i = at, #ARGV, 1000 do redis.call('HSET', KEYS[1], unpack(ARGV, i, math.min(i + 999, #ARGV))) end
@@ -119,7 +123,13 @@ if hook then
       if not is_reaped and (known == '2' or (known == '1' and is_forgotten)) then quiet[id] = true end
     end
   end
-  hook.finish(less, more, quiet, is_known, is_known and is_forgotten and ARGV[9])
+  local was_here = is_known or string.sub(ARGV[8], 1, 1) == '2'
+  local is_missing = is_forgotten and not is_reaped
+  hook.finish(less, more, quiet, is_known, was_here and is_missing and ARGV[9])
+  if is_missing then
+    for i = leavers, at - 1 do hook.missed('m' .. ARGV[i]) end
+    if was_here then hook.missed('c') end
+  end
   wait = hook.wait
 end
 local out = {}

@@ -14,8 +14,8 @@
 ///   at once that are more than the first 500 the others, as `aID`, so that no script takes long.
 /// - `n`: the count that was told last and the millisecond of that.
 ///
-/// A script calls `begin` before it changes anything and `finish` after; `wait` is then for how many milliseconds
-/// something is held that was not before, or -1.
+/// A script calls `begin` before it changes anything and `finish` after, then `missed` of who was there before the store
+/// forgot it and is not brought again; `wait` is then for how many milliseconds something is held that was not before, or -1.
 pub(super) const HOOKS: &str = r#"
 local function hooks(wants, base, sharers)
   local users, held, counted = base .. 'u', base .. 'h', base .. 'n'
@@ -172,6 +172,11 @@ local function hooks(wants, base, sharers)
     end
     if has('c') and was_occupied and not is_occupied then left('c') end
     close_streams()
+  end
+  function self.missed(what)
+    if what == 'c' then
+      if has('c') and redis.call('EXISTS', sharers) == 0 then left('c') end
+    elseif self.members and redis.call('HEXISTS', users, what) == 0 then left(what) end
   end
 
   function self.take_due(most)
