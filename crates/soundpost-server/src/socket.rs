@@ -373,16 +373,15 @@ fn relay(
     }
     let worker = hub.worker;
     let adapter = Arc::clone(&hub.adapter);
+    let told = told.map(|told| Arc::new(hub.delivery.webhooks.encode(&told.event(), &channel)));
     let Some(seat) = hub.get_mut(name) else { return };
     let (Some(connection), Some(app)) = (&seat.connection, &seat.app) else { return };
     let key = ChannelKey { app: app.index, name: channel };
-    let broadcast = Broadcast { key, frame, exclude: Some(connection.socket_id()), keep: None };
+    let broadcast = Broadcast { key, frame, exclude: Some(connection.socket_id()), keep: None, told };
     let accepted = adapter.relay(&broadcast);
     let result = if accepted.is_ok() { ClientEventResult::Accepted } else { ClientEventResult::Unavailable };
     app.counters(worker).client_events(result).add(1);
-    if let (Ok(()), Some(told)) = (accepted, told) {
-        hub.delivery.webhooks.event(broadcast.key.app, &told.event(), &broadcast.key.name, Instant::now());
-    } else if accepted.is_err() {
+    if accepted.is_err() {
         let mut answers = Vec::new();
         connection.relay_failed(&broadcast.key.name, &mut answers);
         perform(hub, name, &mut answers);

@@ -21,12 +21,13 @@ use soundpost_protocol::{
     },
     presence::NodeId,
     socket_id::SocketId,
+    webhook::event::Encoded,
     websocket::Frame,
 };
 use tokio::sync::Notify;
 
 use super::Broadcast;
-use crate::apps::{ChannelKey, UserKey};
+use crate::apps::{AppIndex, ChannelKey, UserKey};
 
 /// What a topic is about.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
@@ -222,8 +223,17 @@ pub trait Hearing: Send + Sync + fmt::Debug {
     /// A client event that was taken did not reach the cluster for certain.
     fn relay_failed(&self, sender: SocketId, channel: &ChannelKey);
 
-    /// Delivers on this node alone, because the store is away or the settings want it at once. False: no room, and the
-    /// one that found none and those after it are not delivered.
+    /// Webhooks are to be told of an event that was published, and the store was not told so in the same act.
+    fn note(&self, app: AppIndex, event: &Encoded);
+
+    /// Webhooks of this app have something new in the store.
+    fn has_told(&self, app: AppIndex);
+
+    /// Whether this node has noted something for webhooks that the store does not have yet.
+    fn has_noted(&self) -> bool;
+
+    /// Delivers on this node alone, because the store is away or the settings want it at once, and notes what webhooks are
+    /// told of it. False: no room, and the one that found none and those after it are not delivered.
     fn deliver_here(&self, broadcasts: &[Broadcast]) -> bool;
 
     /// Whether the inboxes of this node have room for events. While they have none, the adapter reads no further.

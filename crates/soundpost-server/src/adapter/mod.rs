@@ -9,7 +9,7 @@ pub mod redis;
 
 use std::sync::Arc;
 
-use soundpost_protocol::{socket_id::SocketId, websocket::Frame};
+use soundpost_protocol::{socket_id::SocketId, webhook::event::Encoded, websocket::Frame};
 use tokio::sync::oneshot;
 
 pub use census::{Census, next_beat, wants_beat};
@@ -33,6 +33,9 @@ pub struct Broadcast {
     pub exclude: Option<SocketId>,
     /// For cache channels, when it came over the HTTP API: keep it for those who come later.
     pub keep: Option<Keep>,
+    /// What webhooks are told of it. It is noted, or stands in their streams, before anybody can hear the event: so an
+    /// answer to it is told after it.
+    pub told: Option<Arc<Encoded>>,
 }
 
 /// How an event of a cache channel is kept.
@@ -139,7 +142,7 @@ impl Adapter {
         }
     }
 
-    /// Takes a client event. Nobody waits for a receipt: where one would have said no, its sender is told by
+    /// Takes a client event, and what webhooks are told of it. They are told if anybody gets it. Nobody waits for a receipt: where one would have said no, its sender is told by
     /// [`Hearing::relay_failed`].
     ///
     /// Errors: [`Refused`].

@@ -53,7 +53,7 @@ async fn publish(node: &Node, app: &RunningApp, triggers: &[Trigger<'_>]) -> Res
             // What nobody on the only node hears, now or later, is not even encoded.
             if !is_alone || keep.is_some() || node.delivery.directory.has_subscribers(&key) {
                 let frame = server_frame::event(channel, &trigger.name, trigger.data.json());
-                broadcasts.push(Broadcast { key, frame, exclude: trigger.socket_id, keep });
+                broadcasts.push(Broadcast { key, frame, exclude: trigger.socket_id, keep, told: None });
             }
         }
     }

@@ -2,8 +2,9 @@
 //!
 //! A node that is alone notes all of it in its [`webhook::Inbox`], under the channel's lock, so that what happens on one
 //! channel stands there in its true order: a channel comes before its first member, and goes after its last. Where there
-//! are several nodes nobody here knows who is the first or the last of all: Redis does, and decides; only what a
-//! connection alone is the reason for, a client event or a cache miss, is noted here, too.
+//! are several nodes nobody here knows who is the first or the last of all: Redis does, and decides; only a cache miss,
+//! for which a connection alone is the reason, is noted here, too. Client events are noted where they are
+//! [triggered](Delivery::trigger), unless Redis tells of them when it publishes them.
 //!
 //! A member who is held may yet come back and has not left, so its channel is still occupied. The HTTP API of a node that
 //! is alone does not name such a channel any more; webhooks are told a moment later, but never of a channel that goes

@@ -93,7 +93,7 @@ impl Stage {
         let key = self.key(channel);
         let frame = server_frame::event(&key.name, "e", data);
         let keep = Some(Keep { data_bytes: data.len(), cache: Arc::clone(&self.cache) });
-        self.delivery.trigger(&[Broadcast { key, frame, exclude: None, keep }]).unwrap();
+        self.delivery.trigger(&[Broadcast { key, frame, exclude: None, keep, told: None }]).unwrap();
     }
 
     /// Everything in a worker's inbox, each item in a few words.
@@ -361,7 +361,7 @@ fn an_event_reaches_all_workers_or_none() {
     let big = Frame::text(1 << 20, |out| out.resize(out.len() + (1 << 20), b'x'));
     while stage.delivery.inboxes.of(WorkerId(1)).reserve(Some(&big), inbox::Urgency::Event) {}
     let key = stage.key("orders");
-    let broadcast = Broadcast { key, frame: big, exclude: None, keep: None };
+    let broadcast = Broadcast { key, frame: big, exclude: None, keep: None, told: None };
     assert!(stage.delivery.trigger(&[broadcast]).is_err());
     assert_eq!(stage.take(0), [""; 0]);
     let nobody = SocketId { left: u64::MAX, right: 1 };

@@ -2,7 +2,11 @@
 
 use std::{
     collections::VecDeque,
-    sync::atomic::{AtomicU64, Ordering::Relaxed},
+    ops::Deref,
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering::Relaxed},
+    },
     time::Instant,
 };
 
@@ -46,7 +50,31 @@ pub enum What {
     /// The last has gone. As above.
     Left(Subject),
     /// Something to be told as it is.
-    Event(Encoded),
+    Event(Noted),
+    /// The streams of the app's webhooks have something new. Only where there are several nodes.
+    Told,
+}
+
+/// An event that this node has noted. As long as it is kept, the node [has noted](Inbox::has_noted) something.
+#[derive(Clone, Debug)]
+pub struct Noted {
+    event: Encoded,
+    _kept: Arc<()>,
+}
+
+#[cfg(test)]
+impl From<Encoded> for Noted {
+    fn from(event: Encoded) -> Self {
+        Self { event, _kept: Arc::default() }
+    }
+}
+
+impl Deref for Noted {
+    type Target = Encoded;
+
+    fn deref(&self) -> &Encoded {
+        &self.event
+    }
 }
 
 impl What {
@@ -60,6 +88,7 @@ impl What {
                     channel.as_str().len() + user.as_str().len()
                 }
                 Self::Event(event) => event.json.len() + event.channel.as_str().len(),
+                Self::Told => 0,
             }
     }
 }
@@ -73,6 +102,8 @@ pub struct Inbox {
     list: Mutex<List>,
     filled: Notify,
     refused: AtomicU64,
+    /// Counts the events that are noted and kept.
+    kept: Arc<()>,
 }
 
 #[derive(Debug, Default)]
@@ -85,7 +116,14 @@ impl Inbox {
     /// For this life of the node, which with a number names each event.
     pub fn new(life: NodeId) -> Self {
         let (list, filled) = (Mutex::default(), Notify::new());
-        Self { life, last_id: AtomicU64::new(0), list, filled, refused: AtomicU64::new(0) }
+        Self {
+            life,
+            last_id: AtomicU64::new(0),
+            list,
+            filled,
+            refused: AtomicU64::new(0),
+            kept: Arc::default(),
+        }
     }
 
     /// Notes that somebody has come. Whether any webhook wants to know is for the caller to ask, here and below.
@@ -100,8 +138,23 @@ impl Inbox {
 
     /// Notes an event.
     pub fn event(&self, app: AppIndex, event: &Event<'_>, channel: &ChannelName, at: Instant) {
-        let encoded = self.encode(event, channel);
-        self.put(Happening { app, at, what: What::Event(encoded) });
+        self.note(app, &self.encode(event, channel), at);
+    }
+
+    /// Notes an event that was encoded before. Noted twice, it has the same id.
+    pub fn note(&self, app: AppIndex, event: &Encoded, at: Instant) {
+        let noted = Noted { event: event.clone(), _kept: Arc::clone(&self.kept) };
+        self.put(Happening { app, at, what: What::Event(noted) });
+    }
+
+    /// Whether anything that was noted is kept by this node still: here, or wherever it was taken to.
+    pub fn has_noted(&self) -> bool {
+        Arc::strong_count(&self.kept) > 1
+    }
+
+    /// Notes that the streams of the app's webhooks have something new.
+    pub fn has_told(&self, app: AppIndex, at: Instant) {
+        self.put(Happening { app, at, what: What::Told });
     }
 
     /// The event, with an id of its own.
@@ -118,6 +171,10 @@ impl Inbox {
     fn put(&self, happening: Happening) {
         let bytes = happening.what.bytes();
         let mut list = self.list.lock();
+        let is_said = |last: &Happening| matches!(last.what, What::Told) && last.app == happening.app;
+        if matches!(happening.what, What::Told) && list.happenings.back().is_some_and(is_said) {
+            return;
+        }
         if list.happenings.len() >= HAPPENINGS_MAX || list.bytes + bytes > HAPPENINGS_BYTES_MAX {
             drop(list);
             self.refused.fetch_add(1, Relaxed);
@@ -173,7 +230,7 @@ mod tests {
             .iter()
             .map(|happening| match &happening.what {
                 What::Event(event) => event.id.number,
-                What::Came(_) | What::Left(_) => 0,
+                What::Came(_) | What::Left(_) | What::Told => 0,
             })
             .collect();
         assert_eq!(numbers, [0, 1, 2]);

@@ -15,5 +15,5 @@ pub mod target;
 pub mod trial;
 
 pub use engine::Engine;
-pub use inbox::{Happening, Inbox, What};
+pub use inbox::{Happening, Inbox, Noted, What};
 pub use metrics::{Meters, WebhookMetrics};

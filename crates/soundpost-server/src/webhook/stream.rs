@@ -19,17 +19,17 @@ mod lease;
 mod task;
 
 use std::{
-    collections::{HashMap, VecDeque},
+    collections::{HashMap, HashSet, VecDeque},
     fmt,
-    sync::Arc,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering::Relaxed},
+    },
     time::{Duration, Instant},
 };
 
 use parking_lot::Mutex;
-use soundpost_protocol::{
-    presence::NodeId,
-    webhook::{event::Encoded, queue::Settled},
-};
+use soundpost_protocol::{presence::NodeId, webhook::queue::Settled};
 use tokio::{sync::Notify, task::JoinSet, time::timeout_at};
 use tracing::warn;
 
@@ -39,7 +39,7 @@ use self::{
     task::Task,
 };
 use super::{
-    Happening, WebhookMetrics, What,
+    Happening, Noted, WebhookMetrics, What,
     engine::{TURN_MAX, TargetKey, Targets, panicked},
     metrics::Dropped,
     target::{Heard, Permit, Place, TargetHandle},
@@ -69,6 +69,8 @@ struct Shared {
     settled: Mutex<Vec<Settled<Option<Place>>>>,
     /// Until when the task has time to end; `None`: it is not to end.
     ending: Mutex<Option<Instant>>,
+    /// The stream has something that this node has not read, as far as it knows.
+    has_new: AtomicBool,
     changed: Notify,
     overflow_line: Seldom,
 }
@@ -86,13 +88,14 @@ impl Shared {
             backlog: Mutex::default(),
             settled: Mutex::default(),
             ending: Mutex::default(),
+            has_new: AtomicBool::new(false),
             changed: Notify::new(),
             overflow_line: Seldom::default(),
         }
     }
 
     /// Puts events behind those that this node has still to add. Does not wait: when there are too many, the oldest go.
-    fn add(&self, events: impl IntoIterator<Item = Encoded>, metrics: &WebhookMetrics) {
+    fn add(&self, events: impl IntoIterator<Item = Noted>, metrics: &WebhookMetrics) {
         let lost = self.backlog.lock().push(events);
         if lost > 0 {
             metrics.dropped(Dropped::Overflow).add(lost);
@@ -104,6 +107,12 @@ impl Shared {
                 );
             }
         }
+        self.changed.notify_one();
+    }
+
+    /// The stream has something new: whoever sends it need not wait for the next look.
+    fn look(&self) {
+        self.has_new.store(true, Relaxed);
         self.changed.notify_one();
     }
 
@@ -160,10 +169,18 @@ impl Streams {
 
     /// Adds a turn's worth of what has happened to the streams of the webhooks that want it.
     pub(super) fn take(&self, happenings: &mut VecDeque<Happening>, targets: &Targets) {
-        let mut added: HashMap<TargetKey, Vec<Encoded>> = HashMap::new();
+        let mut added: HashMap<TargetKey, Vec<Noted>> = HashMap::new();
+        let mut told = HashSet::new();
         for happening in happenings.drain(..happenings.len().min(TURN_MAX)) {
-            // Who comes and goes is decided in Redis.
-            let What::Event(event) = happening.what else { continue };
+            let event = match happening.what {
+                // Who comes and goes is decided in Redis.
+                What::Came(_) | What::Left(_) => continue,
+                What::Told => {
+                    told.insert(happening.app);
+                    continue;
+                }
+                What::Event(event) => event,
+            };
             for key in targets.wanting(happening.app, event.kind, &event.channel) {
                 added.entry(key.clone()).or_default().push(event.clone());
             }
@@ -172,6 +189,10 @@ impl Streams {
             if let Some(shared) = self.by_key.get(&key) {
                 shared.add(events, &targets.metrics(key.app));
             }
+        }
+        if !told.is_empty() {
+            let told = self.by_key.iter().filter(|(key, _)| told.contains(&key.app));
+            told.for_each(|(_, shared)| shared.look());
         }
     }
 
@@ -201,18 +222,18 @@ mod tests {
     use soundpost_protocol::{
         app::Limits,
         channel::ChannelName,
-        webhook::event::{EventId, EventKind},
+        webhook::event::{Encoded, EventId, EventKind},
     };
 
     use super::*;
 
     /// A cache miss of so many bytes.
-    pub(super) fn event(number: u64, bytes: usize) -> Encoded {
-        Encoded {
+    pub(super) fn event(number: u64, bytes: usize) -> Noted {
+        Noted::from(Encoded {
             id: EventId { life: NodeId(1), number },
             kind: EventKind::CacheMiss,
             channel: ChannelName::parse("cache-x", &Limits::default()).unwrap(),
             json: Bytes::from(vec![b'x'; bytes]),
-        }
+        })
     }
 }

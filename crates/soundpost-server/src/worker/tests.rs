@@ -70,6 +70,7 @@ impl Stage {
             What::Came(subject) => format!("+ {}", subject.channel()),
             What::Left(subject) => format!("- {}", subject.channel()),
             What::Event(event) => String::from_utf8(event.json.to_vec()).unwrap(),
+            What::Told => "told".to_owned(),
         };
         happenings.iter().map(|happening| words(&happening.what)).collect()
     }

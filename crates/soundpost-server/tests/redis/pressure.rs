@@ -15,6 +15,7 @@ use soundpost_protocol::{
     presence::NodeId,
     server_frame,
     socket_id::SocketId,
+    webhook::event::Encoded,
     websocket::Frame,
 };
 use soundpost_server::{
@@ -22,7 +23,7 @@ use soundpost_server::{
         Adapter, Ask, Broadcast, Cluster, HeardEvent, Hearing, KeptFrame, Subject,
         redis::{Redis, RedisThread},
     },
-    apps::{Apps, ChannelKey, UserKey},
+    apps::{AppIndex, Apps, ChannelKey, UserKey},
 };
 
 use super::*;
@@ -56,6 +57,11 @@ impl Hearing for Ear {
     fn ended(&self, _: NodeId) {}
     fn terminate(&self, _: &UserKey, _: bool) {}
     fn relay_failed(&self, _: SocketId, _: &ChannelKey) {}
+    fn note(&self, _: AppIndex, _: &Encoded) {}
+    fn has_told(&self, _: AppIndex) {}
+    fn has_noted(&self) -> bool {
+        false
+    }
     fn deliver_here(&self, _: &[Broadcast]) -> bool {
         false
     }
@@ -92,7 +98,7 @@ fn while_the_workers_have_no_room_nothing_is_read_and_nothing_is_lost() {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
     for number in 0..EVENTS {
         let frame = server_frame::event(&name, "n", &format!("\"{number}\""));
-        let broadcast = Broadcast { key: key.clone(), frame, exclude: None, keep: None };
+        let broadcast = Broadcast { key: key.clone(), frame, exclude: None, keep: None, told: None };
         let receipt = adapter.publish(&[broadcast]).unwrap().unwrap();
         // Redis takes them, though nothing is read of what comes back.
         runtime.block_on(receipt.confirmed()).unwrap();

@@ -56,3 +56,30 @@ impl Scripts {
 }
 
 type Entries = Vec<(String, Vec<String>)>;
+
+#[test]
+fn an_event_stands_in_the_streams_as_soon_as_it_is_heard() {
+    let store = Store::start();
+    let mut scripts = Scripts::load(&store);
+    let other = HOOK.replace("ff}", "ee}");
+    let [stream, spoilt] = [HOOK, &other].map(|base| format!("{base}q"));
+    let words: [&[u8]; 5] = [b"message", b"client_event", b"private-c", b"{}", b"2f.1"];
+    let tell = |scripts: &mut Scripts, hooks: &[&str]| -> u64 {
+        let hooks = hooks.iter().map(|base| base.as_bytes());
+        scripts.run(Script::Tell, &["topic"], &words.into_iter().chain(hooks).collect::<Vec<_>>())
+    };
+    assert_eq!(tell(&mut scripts, &[HOOK, &other]), 1);
+    let entry = ["k", "client_event", "c", "private-c", "j", "{}", "i", "2f.1"];
+    for stream in [&stream, &spoilt] {
+        let entries: Entries = scripts.say(&format!("XRANGE {stream} - +"));
+        assert_eq!((entries.len(), &entries[0].1[..]), (1, &entry.map(str::to_owned)[..]));
+    }
+    // A stream that does not take it is no reason not to publish it, nor not to tell the others.
+    scripts.say::<()>(&format!("SET {spoilt} x"));
+    let mut ear = store.connect();
+    let mut ear = ear.as_pubsub();
+    ear.subscribe("topic").unwrap();
+    assert_eq!(tell(&mut scripts, &[HOOK, &other]), 0);
+    assert_eq!(ear.get_message().unwrap().get_payload::<String>().unwrap(), "message");
+    assert_eq!(scripts.say::<u64>(&format!("XLEN {stream}")), 2);
+}

@@ -19,6 +19,8 @@ const PUBLISH_BYTES_IN_FLIGHT_MAX: usize = 4 << 20;
 const QUERIES_IN_FLIGHT_MAX: usize = 2048;
 /// A publish that has no answer after so long gets none.
 const PUBLISH_TIMEOUT: Duration = Duration::from_millis(900);
+/// What tells webhooks waits at most so long for what the node has noted before.
+pub(super) const CATCHING_UP_MAX: Duration = Duration::from_millis(500);
 
 /// What is written and not answered.
 #[derive(Debug, Default)]
@@ -116,6 +118,14 @@ impl Session<'_> {
         Ok(())
     }
 
+    /// What the node has noted for webhooks while Redis was away was before all that it publishes now, and is to be told
+    /// before: so at the beginning of a stretch that comes first, if it takes no longer than [`CATCHING_UP_MAX`].
+    fn catch_up(&mut self) {
+        if self.catching_up.is_some_and(|until| self.now >= until || !self.shared.hearing.has_noted()) {
+            self.catching_up = None;
+        }
+    }
+
     /// What channels have asked for and was not written yet.
     pub(super) fn asks_waiting(&self) -> usize {
         self.asks.len() + self.index.waiting() + self.shared.cluster.waiting()
@@ -127,8 +137,9 @@ impl Session<'_> {
         if commands == 0 || (bytes == 0 && self.in_flight.publishes > 0) {
             return;
         }
+        self.catch_up();
         let mut publishes = mem::take(&mut self.publishes);
-        self.shared.outbox.take(commands, bytes, &mut publishes);
+        self.shared.outbox.take(commands, bytes, self.catching_up.is_none(), &mut publishes);
         let sent_at = self.now;
         for mut publish in publishes.drain(..) {
             self.node.numbers.stamp(&mut publish);

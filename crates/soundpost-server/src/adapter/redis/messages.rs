@@ -10,6 +10,7 @@ use soundpost_protocol::{
         share::{Change, Entry},
     },
     presence::NodeId,
+    webhook::event::Encoded,
 };
 
 use crate::{adapter::Broadcast, apps::UserKey};
@@ -22,6 +23,74 @@ pub(super) struct Kept<'a> {
     pub(super) name: Bytes,
     /// For how long.
     pub(super) milliseconds: u128,
+}
+
+/// What webhooks are told of an event in the same act in which it is published.
+pub(super) struct Telling<'a> {
+    /// Of the script that does it.
+    pub(super) digest: &'a [u8],
+    /// What they are told.
+    pub(super) event: &'a Encoded,
+    /// What the names of all that belongs to each of them begin with.
+    pub(super) webhooks: &'a [Bytes],
+}
+
+/// What is done with an event beside publishing it.
+pub(super) enum Beside<'a> {
+    Nothing,
+    Keep(Kept<'a>),
+    Tell(Telling<'a>),
+}
+
+impl Beside<'_> {
+    /// About how many bytes of the command it takes.
+    fn bytes(&self) -> usize {
+        const EACH: usize = 24;
+        match self {
+            Self::Nothing => 0,
+            Self::Keep(kept) => kept.name.len() + 120,
+            Self::Tell(Telling { event, webhooks, .. }) => {
+                let names: usize = webhooks.iter().map(|base| base.len() + EACH).sum();
+                names + event.json.len() + event.channel.as_str().len() + 200
+            }
+        }
+    }
+
+    /// What stands before the message.
+    fn begin(&self, out: &mut Vec<u8>, topic: &[u8], is_sharded: bool) {
+        match self {
+            Self::Nothing => out.extend_from_slice(verb(is_sharded)),
+            Self::Keep(kept) => {
+                out.extend_from_slice(b"*7\r\n$7\r\nEVALSHA\r\n");
+                push(out, kept.digest);
+                push(out, b"2");
+                push(out, &kept.name);
+            }
+            Self::Tell(telling) => {
+                let words = 9 + telling.webhooks.len();
+                // Writing to memory does not fail.
+                drop(write!(out, "*{words}\r\n$7\r\nEVALSHA\r\n"));
+                push(out, telling.digest);
+                push(out, b"1");
+            }
+        }
+        push(out, topic);
+    }
+
+    /// What stands behind it.
+    fn end(&self, out: &mut Vec<u8>) {
+        match self {
+            Self::Nothing => {}
+            Self::Keep(kept) => push(out, kept.milliseconds.max(1).to_string().as_bytes()),
+            Self::Tell(Telling { event, webhooks, .. }) => {
+                push(out, event.kind.word().as_bytes());
+                push(out, event.channel.as_str().as_bytes());
+                push(out, &event.json);
+                push(out, event.id.to_string().as_bytes());
+                webhooks.iter().for_each(|base| push(out, base));
+            }
+        }
+    }
 }
 
 /// Puts a text into a command.
@@ -45,37 +114,22 @@ pub(super) fn event(
     app: &AppId,
     broadcast: &Broadcast,
     topic: &[u8],
-    kept: Option<&Kept<'_>>,
+    beside: &Beside<'_>,
     is_sharded: bool,
 ) -> (Vec<u8>, usize) {
     let Broadcast { frame, exclude, keep, .. } = broadcast;
     let frame = &frame.bytes()[..];
     let keep = keep.as_ref().map(|keep| u32::try_from(keep.data_bytes).unwrap_or(u32::MAX));
     let bytes = Message::event_bytes(app.as_str(), exclude.is_some(), keep.is_some(), frame.len());
-    let names = topic.len() + kept.map_or(0, |kept| kept.name.len() + 120);
-    let mut out = Vec::with_capacity(96 + names + bytes);
-    match kept {
-        None => {
-            out.extend_from_slice(verb(is_sharded));
-            push(&mut out, topic);
-        }
-        Some(kept) => {
-            out.extend_from_slice(b"*7\r\n$7\r\nEVALSHA\r\n");
-            push(&mut out, kept.digest);
-            push(&mut out, b"2");
-            push(&mut out, &kept.name);
-            push(&mut out, topic);
-        }
-    }
+    let mut out = Vec::with_capacity(96 + topic.len() + beside.bytes() + bytes);
+    beside.begin(&mut out, topic, is_sharded);
     begin(&mut out, bytes);
     let message_at = out.len();
     let body = Body::Event { exclude: *exclude, keep, frame };
     Message { app: app.as_str(), life: NodeId(0), sequence: 0, body }.push(&mut out);
     debug_assert_eq!(out.len() - message_at, bytes, "as announced");
     out.extend_from_slice(b"\r\n");
-    if let Some(kept) = kept {
-        push(&mut out, kept.milliseconds.max(1).to_string().as_bytes());
-    }
+    beside.end(&mut out);
     (out, message_at)
 }
 

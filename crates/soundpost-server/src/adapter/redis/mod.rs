@@ -38,8 +38,13 @@ use std::{
     time::Instant,
 };
 
+use bytes::Bytes;
 use foldhash::quality::RandomState;
-use soundpost_protocol::{app::AppId, presence::NodeId};
+use soundpost_protocol::{
+    app::{App, AppId},
+    presence::NodeId,
+    webhook::event::Encoded,
+};
 use tokio::sync::watch;
 
 pub use metrics::{Fill, Level, RedisMetrics, Total};
@@ -50,7 +55,8 @@ pub use thread::RedisThread;
 
 use self::{
     keys::Names,
-    outbox::{Batch, Done, Outbox, Publish},
+    messages::Beside,
+    outbox::{Batch, Done, Outbox, Publish, Told},
     query::Queries,
     scripts::Digests,
 };
@@ -158,7 +164,17 @@ impl Redis {
         if let Some(sender) = broadcast.exclude {
             publish.done = Done::Sender(sender, Box::new(broadcast.key.clone()));
         }
-        self.0.put(std::slice::from_ref(broadcast), vec![publish]).map(drop)
+        let tells = publish.told.is_some();
+        let is_put = self.0.put(std::slice::from_ref(broadcast), vec![publish])?;
+        // What was delivered here was noted by that.
+        if let Some(told) = &broadcast.told
+            && is_put
+            && !tells
+            && !self.0.settings.local_first
+        {
+            self.0.hearing.note(broadcast.key.app, told);
+        }
+        Ok(())
     }
 
     /// Ends every connection of the user on all nodes, with `present` those on presence channels, too.
@@ -177,6 +193,7 @@ impl Redis {
             sequence: 0,
             taken_at: Instant::now(),
             broadcast: None,
+            told: None,
             done: Done::Alone(sender),
         };
         match shared.outbox.put(vec![publish]) {
@@ -210,18 +227,29 @@ impl Shared {
         self.apps.by_index(index).map(|app| app.app.id.clone())
     }
 
-    /// The command that publishes it; `None` if the app is gone.
+    /// The command that publishes it, and tells webhooks of it if they are to be; `None` if the app is gone.
     fn publish(&self, broadcast: &Broadcast) -> Option<Publish> {
         let app = self.apps.by_index(broadcast.key.app)?;
         let tag = keys::channel_tag(&app.app.id, broadcast.key.name.as_str());
         let topic = self.names.topic(&tag);
-        let kept = broadcast.keep.as_ref().zip(self.digests.get()).map(|(_, digests)| messages::Kept {
-            digest: digests.of(scripts::Script::Publish),
-            name: self.names.kept(&tag),
-            milliseconds: app.app.cache_ttl.as_millis(),
-        });
+        let telling = self.telling(&app.app, broadcast);
+        let beside = match (self.digests.get(), &broadcast.keep, &telling) {
+            (Some(digests), Some(_), _) => Beside::Keep(messages::Kept {
+                digest: digests.of(Script::Publish),
+                name: self.names.kept(&tag),
+                milliseconds: app.app.cache_ttl.as_millis(),
+            }),
+            (Some(digests), None, Some((event, webhooks))) => {
+                Beside::Tell(messages::Telling { digest: digests.of(Script::Tell), event, webhooks })
+            }
+            (None, _, _) | (Some(_), None, None) => Beside::Nothing,
+        };
         let (command, message_at) =
-            messages::event(&app.app.id, broadcast, &topic, kept.as_ref(), self.is_sharded());
+            messages::event(&app.app.id, broadcast, &topic, &beside, self.is_sharded());
+        let told = match &beside {
+            Beside::Tell(_) => broadcast.told.clone().map(|event| Told { app: app.index, event }),
+            Beside::Nothing | Beside::Keep(_) => None,
+        };
         let is_local = self.settings.on_outage == OnOutage::Local && !self.settings.local_first;
         Some(Publish {
             command,
@@ -230,9 +258,24 @@ impl Shared {
             topic: self.hasher.hash_one(&topic),
             sequence: 0,
             taken_at: Instant::now(),
-            broadcast: is_local.then(|| Box::new(broadcast.clone())),
+            // What is noted elsewhere is not to be noted again.
+            broadcast: is_local.then(|| {
+                let told = told.as_ref().map(|told| Arc::clone(&told.event));
+                Box::new(Broadcast { told, ..broadcast.clone() })
+            }),
+            told,
             done: Done::Nobody,
         })
+    }
+
+    /// What the command that publishes it tells webhooks in the same act, and what the names of all that belongs to each of
+    /// them begin with. Nothing where their streams are on other servers, and nothing if this node delivers before Redis
+    /// does: then it is noted where it is delivered or taken.
+    fn telling<'a>(&self, app: &App, broadcast: &'a Broadcast) -> Option<(&'a Encoded, Vec<Bytes>)> {
+        let event = broadcast.told.as_deref().filter(|_| !self.is_sharded() && !self.settings.local_first)?;
+        let wanting = app.webhooks.iter().filter(|webhook| webhook.target.wants(event.kind, &event.channel));
+        let webhooks: Vec<_> = wanting.map(|webhook| self.names.webhook(&app.id, webhook.id).base).collect();
+        (!webhooks.is_empty()).then_some((event, webhooks))
     }
 
     /// Puts the publishes of these broadcasts in. False: Redis is away, and they were delivered on this node.

@@ -74,6 +74,7 @@ mod tests {
             sequence: 0,
             taken_at: Instant::now(),
             broadcast: None,
+            told: None,
             done: Done::Nobody,
         }
     }

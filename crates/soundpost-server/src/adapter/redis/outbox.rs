@@ -13,12 +13,12 @@ use std::{
 };
 
 use parking_lot::Mutex;
-use soundpost_protocol::socket_id::SocketId;
+use soundpost_protocol::{socket_id::SocketId, webhook::event::Encoded};
 use tokio::sync::{Notify, oneshot};
 
 use crate::{
     adapter::{Broadcast, Refused},
-    apps::ChannelKey,
+    apps::{AppIndex, ChannelKey},
 };
 
 /// Publishes that wait at most.
@@ -46,8 +46,17 @@ pub(super) struct Publish {
     pub(super) taken_at: Instant,
     /// What is delivered on this node if Redis goes away, where the settings say so.
     pub(super) broadcast: Option<Box<Broadcast>>,
+    /// What the command tells webhooks.
+    pub(super) told: Option<Told>,
     /// Who is told.
     pub(super) done: Done,
+}
+
+/// What webhooks of an app are told of an event.
+#[derive(Debug)]
+pub(super) struct Told {
+    pub(super) app: AppIndex,
+    pub(super) event: Arc<Encoded>,
 }
 
 /// Who is told what became of it.
@@ -178,13 +187,15 @@ impl Outbox {
         self.put.notify_one();
     }
 
-    /// Takes the first ones out, as long as they are within both bounds; at least one if `commands` is not 0.
-    pub(super) fn take(&self, commands: usize, bytes: usize, into: &mut Vec<Publish>) {
+    /// Takes the first ones out, as long as they are within both bounds; at least one if `commands` is not 0. Without
+    /// `tells` the first that tells webhooks anything stays, and all behind it.
+    pub(super) fn take(&self, commands: usize, bytes: usize, tells: bool, into: &mut Vec<Publish>) {
         let waiting = &mut *self.waiting.lock();
         let mut taken = 0;
         while into.len() < commands
             && let Some(next) = waiting.publishes.front()
             && (into.is_empty() || taken + next.command.len() <= bytes)
+            && (tells || next.told.is_none())
         {
             taken += next.command.len();
             into.extend(waiting.publishes.pop_front());

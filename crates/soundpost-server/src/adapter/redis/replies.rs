@@ -6,7 +6,7 @@ use super::{
     answers::{self, Known},
     commands::{Asked, Expect},
     lives::Node,
-    outbox::{Done, Publish},
+    outbox::{Done, Publish, Told},
     session::{Lost, Session},
     wire::resp::Reply,
 };
@@ -75,8 +75,16 @@ impl Session<'_> {
         Ok(())
     }
 
-    fn published(&self, publish: Publish, reply: &Reply) {
+    fn published(&self, mut publish: Publish, reply: &Reply) {
         let metrics = &self.shared.metrics;
+        if let Some(Told { app, event }) = publish.told.take() {
+            match reply {
+                Reply::Integer(1) => self.shared.hearing.has_told(app),
+                Reply::Integer(_) => self.shared.hearing.note(app, &event),
+                // It was not published, so there is nothing to be told of.
+                Reply::Simple(_) | Reply::Error(_) | Reply::Bulk(_) | Reply::Nil | Reply::Array(_) => {}
+            }
+        }
         if matches!(publish.done, Done::Nobody) {
             return;
         }

@@ -29,6 +29,8 @@ pub enum Script {
     Reap,
     /// Publish an event and keep it.
     Publish,
+    /// Publish an event and put it into the streams of webhooks.
+    Tell,
     /// Renew the lease, say so, and list all lives.
     Beat,
     /// Put events into the stream of a webhook.
@@ -54,6 +56,20 @@ pub(super) const TOMBSTONE_MILLISECONDS: &str = "600000";
 const PUBLISH: &str = "
 redis.call('SET', KEYS[1], ARGV[1], 'PX', ARGV[2])
 return redis.call('PUBLISH', KEYS[2], ARGV[1])
+";
+
+/// Behind [`APPEND`]. `KEYS`: topic. `ARGV`: message, kind, channel, JSON and id for webhooks, then of each webhook what
+/// the names of all that belongs to it begin with.
+///
+/// Who hears the message, hears it when the script is over: any answer stands behind it in the streams. Answers 1; or 0
+/// if it was published and a stream did not take it, for which no publisher has to suffer.
+const TELL: &str = "
+redis.call('PUBLISH', KEYS[1], ARGV[1])
+local function tell()
+  for i = 6, #ARGV do append(ARGV[i], ARGV[2], ARGV[3], ARGV[4], ARGV[5]) end
+  close_streams()
+end
+return pcall(tell) and 1 or 0
 ";
 
 /// `KEYS`: lease, lives, control topic. `ARGV`: life, milliseconds of the lease, seconds since 1970, message, what the
@@ -87,12 +103,13 @@ close_streams()
 
 impl Script {
     /// All, in the order of declaration.
-    pub const ALL: [Self; 12] = [
+    pub const ALL: [Self; 13] = [
         Self::Change,
         Self::Read,
         Self::Replace,
         Self::Reap,
         Self::Publish,
+        Self::Tell,
         Self::Beat,
         Self::Add,
         Self::Hold,
@@ -112,6 +129,7 @@ impl Script {
             Self::Replace => hooks + REPLACE,
             Self::Reap => hooks + REAP,
             Self::Publish => PUBLISH.to_owned(),
+            Self::Tell => [APPEND, TELL].concat(),
             Self::Beat => BEAT.to_owned(),
             Self::Add => [APPEND, ADD].concat(),
             Self::Finish => hooks + FINISH,

@@ -129,6 +129,8 @@ pub(super) struct Session<'a> {
     pub(super) beat_heard_at: Instant,
     pub(super) next_beat: Instant,
     pub(super) next_tick: Instant,
+    /// Until then, what tells webhooks waits for what the node has noted before.
+    pub(super) catching_up: Option<Instant>,
     pub(super) leaving_since: Option<Instant>,
     pub(super) has_said_farewell: bool,
     pub(super) alarm: Pin<Box<Sleep>>,
@@ -263,7 +265,7 @@ impl Session<'_> {
         if self.in_flight.publishes > 0 {
             until = until.min(self.now + LOOK);
         }
-        if self.is_paused {
+        if self.is_paused || self.catching_up.is_some() {
             until = until.min(self.now + PAUSE);
         }
         if self.leaving_since.is_some() {

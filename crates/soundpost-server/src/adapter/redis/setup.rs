@@ -7,7 +7,7 @@ use super::{
     commands::Expect,
     index::Index,
     keys,
-    lanes::InFlight,
+    lanes::{CATCHING_UP_MAX, InFlight},
     lives::Node,
     pipe::Pipe,
     reaping::Reaping,
@@ -103,6 +103,7 @@ pub(super) async fn begin<'a>(shared: &'a Shared, node: &'a mut Node) -> Result<
         beat_heard_at: now,
         next_beat: now,
         next_tick: now + TICK,
+        catching_up: None,
         leaving_since: None,
         has_said_farewell: false,
         alarm: alarm(),
@@ -129,6 +130,7 @@ impl Session<'_> {
         self.node.lives.connect(self.now);
         self.shared.metrics.connects.add(1);
         self.shared.cluster.enter();
+        self.catching_up = Some(self.now + CATCHING_UP_MAX);
         self.shared.outbox.open();
         self.node.holding.reconnect(self.now);
         self.name_all_held();

@@ -2,13 +2,14 @@
 
 use soundpost_protocol::{
     cluster::{channel::Answer, message::Notice},
+    webhook::event::Encoded,
     websocket::Frame,
 };
 
 use super::{super::directory::Shard, *};
 use crate::{
     adapter::{Broadcast, HeardEvent, Hearing},
-    apps::UserKey,
+    apps::{AppIndex, UserKey},
 };
 
 /// A lock is given back after so many channels, so that workers wait for no more.
@@ -206,6 +207,18 @@ impl Hearing for Delivery {
             inbox.put(Item::RelayFailed { connection: sender, channel: channel.name.clone() });
             wakes.add(worker);
         }
+    }
+
+    fn note(&self, app: AppIndex, event: &Encoded) {
+        self.webhooks.note(app, event, now());
+    }
+
+    fn has_told(&self, app: AppIndex) {
+        self.webhooks.has_told(app, now());
+    }
+
+    fn has_noted(&self) -> bool {
+        self.webhooks.has_noted()
     }
 
     fn deliver_here(&self, broadcasts: &[Broadcast]) -> bool {

@@ -384,7 +384,7 @@ fn an_adapter_reads_on_only_while_there_is_room() {
     let delivery = &world.nodes[0].delivery;
     let key = world.key("orders");
     let frame = server_frame::event(&key.name, "e", &big);
-    let broadcast = Broadcast { key, frame, exclude: None, keep: None };
+    let broadcast = Broadcast { key, frame, exclude: None, keep: None, told: None };
     while delivery.has_room() && delivery.deliver_here(std::slice::from_ref(&broadcast)) {}
     assert!(!delivery.deliver_here(&[broadcast]));
     for _ in 0..3 {

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use proptest::prelude::*;
 use soundpost_protocol::webhook::{
     Carrier, HttpTarget, Webhook,
-    event::EventKind,
+    event::{Event, EventKind},
     hold::{Arrival, Holds, Subject},
     target::{EventKinds, ExtraHeaders, Filter, Target, TargetUrl},
 };
@@ -29,6 +29,7 @@ pub(in crate::delivery) fn noted(delivery: &Delivery) -> Vec<String> {
             let count = json.get("subscription_count").map_or(String::new(), |count| format!(" {count}"));
             format!("{} {}{count}", event.kind.word(), event.channel)
         }
+        What::Told => panic!("there is no stream"),
     };
     happenings.iter().map(|happening| words(&happening.what)).collect()
 }
@@ -273,10 +274,10 @@ fn a_reload_storm_is_nothing_to_anybody() {
     assert_eq!(happenings.len(), 2 * 501);
     let (mut holds, mut gone) = (Holds::new(std::num::NonZeroUsize::new(10_000).unwrap(), 7), Vec::new());
     for happening in happenings {
-        match happening.what {
-            What::Came(subject) => assert_eq!(holds.came(&subject), Arrival::Return),
-            What::Left(subject) => holds.left(subject, happening.at),
-            What::Event(event) => panic!("{event:?}"),
+        match &happening.what {
+            What::Came(subject) => assert_eq!(holds.came(subject), Arrival::Return),
+            What::Left(subject) => holds.left(subject.clone(), happening.at),
+            What::Event(_) | What::Told => panic!("{happening:?}"),
         }
     }
     holds.poll(Instant::now() + Duration::from_secs(60), &mut gone);
@@ -454,4 +455,25 @@ proptest! {
         let balance = |sign: &str| noted.iter().filter(|note| note.starts_with(sign)).count();
         prop_assert_eq!(balance("+ "), balance("- "));
     }
+}
+
+#[test]
+fn what_is_told_of_an_event_is_noted_with_it_or_not_at_all() {
+    let stage = Stage::heard();
+    stage.join(0, "presence-r", Some("zoe")).unwrap();
+    let key = stage.key("presence-r");
+    let event = Event::ClientEvent {
+        event: "client-x",
+        data: None,
+        socket_id: SocketId { left: 1, right: 2 },
+        user_id: None,
+    };
+    let told = Arc::new(stage.delivery.webhooks.encode(&event, &key.name));
+    let frame = Frame::text(1 << 20, |out| out.resize(out.len() + (1 << 20), b'x'));
+    let broadcast = Broadcast { key, frame: frame.clone(), exclude: None, keep: None, told: Some(told) };
+    stage.delivery.trigger(std::slice::from_ref(&broadcast)).unwrap();
+    assert_eq!(noted(&stage.delivery), ["+ presence-r", "+ zoe presence-r", "client_event presence-r"]);
+    while stage.delivery.inboxes.of(WorkerId(0)).reserve(Some(&frame), inbox::Urgency::Event) {}
+    assert!(stage.delivery.trigger(&[broadcast]).is_err());
+    assert_eq!(noted(&stage.delivery), [""; 0], "nobody got it");
 }

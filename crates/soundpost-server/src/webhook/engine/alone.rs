@@ -53,6 +53,8 @@ impl Alone {
                 }
                 What::Left(subject) => self.holds.left((app, subject), at),
                 What::Event(event) => self.event(app, &event, at, targets),
+                // There are no streams.
+                What::Told => {}
             }
         }
         // Only until then it is known who has come back.

@@ -2,7 +2,7 @@
 
 use std::collections::VecDeque;
 
-use soundpost_protocol::webhook::event::Encoded;
+use crate::webhook::Noted;
 
 /// Events that wait to be added, and bytes of their JSON. Beyond it the oldest go.
 const EVENTS_MAX: usize = 10_000;
@@ -14,7 +14,7 @@ const BATCH_BYTES_MAX: usize = 256 << 10;
 /// Events in their order, until the store has confirmed that it has them.
 #[derive(Debug, Default)]
 pub(super) struct Backlog {
-    events: VecDeque<Encoded>,
+    events: VecDeque<Noted>,
     bytes: usize,
     /// So many of the first were in a batch: the store may have them, so it is not for this node to drop them.
     tried: usize,
@@ -23,7 +23,7 @@ pub(super) struct Backlog {
 /// The first so many events.
 #[derive(Debug)]
 pub(super) struct Batch {
-    pub(super) events: Vec<Encoded>,
+    pub(super) events: Vec<Noted>,
 }
 
 impl Batch {
@@ -35,7 +35,7 @@ impl Batch {
 
 impl Backlog {
     /// Puts events behind the others, and gives back how many old ones had to go.
-    pub(super) fn push(&mut self, events: impl IntoIterator<Item = Encoded>) -> u64 {
+    pub(super) fn push(&mut self, events: impl IntoIterator<Item = Noted>) -> u64 {
         for event in events {
             self.bytes += event.json.len();
             self.events.push_back(event);
@@ -56,7 +56,7 @@ impl Backlog {
     /// What is to be added next; it stays until it [is added](Self::added).
     pub(super) fn next(&mut self) -> Option<Batch> {
         let mut bytes = 0;
-        let fits = |event: &&Encoded| {
+        let fits = |event: &&Noted| {
             let is_first = bytes == 0;
             bytes += event.json.len();
             is_first || bytes <= BATCH_BYTES_MAX

@@ -3,7 +3,7 @@
 //! It goes in rounds: all that is to be said to Redis at this moment is said at once, the answers are carried out, then it waits.
 
 use std::{
-    sync::Arc,
+    sync::{Arc, atomic::Ordering::Relaxed},
     time::{Duration, Instant},
 };
 
@@ -126,13 +126,16 @@ impl Task {
     }
 
     /// What is to be said now, in this order: what is added is read in the same round.
-    fn parts(&self, now: Instant, is_ending: bool) -> Vec<Part> {
+    fn parts(&mut self, now: Instant, is_ending: bool) -> Vec<Part> {
         let mut parts: Vec<_> = self.held.settling().map(Part::Settle).collect();
         match self.lease.ask(now) {
             Some(_) if is_ending && !self.lease.is_own() => {}
             Some(Ask::Look) => parts.push(Part::Look),
             Some(Ask::Hold) => parts.push(Part::Hold),
             None => {}
+        }
+        if self.shared.has_new.swap(false, Relaxed) {
+            self.read_at = now;
         }
         let batch = self.shared.backlog.lock().next();
         let is_adding = batch.is_some();
@@ -176,7 +179,7 @@ impl Task {
             Part::Look => self.stream.is_held(),
             Part::Hold => self.stream.hold(),
             Part::Settle(settling) => self.stream.settle(&settling.places, settling.why),
-            Part::Add(batch) => self.stream.add(&batch.events),
+            Part::Add(batch) => self.stream.add(batch.events.iter().map(|event| &**event)),
             Part::Read(from) => self.stream.read(*from, self.lost),
         }
     }

@@ -1,5 +1,6 @@
 //! Webhooks of several nodes: who sends what waits in Redis, and what becomes of it when a node or Redis fails.
 
+mod causal;
 mod failures;
 mod order;
 mod overflow;

@@ -9,6 +9,7 @@ fn publish(topic: u64, bytes: usize) -> Publish {
         sequence: 0,
         taken_at: Instant::now(),
         broadcast: None,
+        told: None,
         done: Done::Nobody,
     }
 }
@@ -21,7 +22,7 @@ fn open() -> Outbox {
 
 fn take(outbox: &Outbox, commands: usize, bytes: usize) -> Vec<u64> {
     let mut taken = Vec::new();
-    outbox.take(commands, bytes, &mut taken);
+    outbox.take(commands, bytes, true, &mut taken);
     taken.iter().map(|publish| publish.topic).collect()
 }
 

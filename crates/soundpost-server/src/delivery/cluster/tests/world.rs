@@ -288,7 +288,7 @@ impl World {
         let exclude = exclude.map(|name| Self::joiner(name).socket_id);
         if let Some(node) = self.delivers_first.and_then(|node| self.nodes.get(node)) {
             let keep = keep.map(|data_bytes| Keep { data_bytes, cache: Arc::clone(&node.cache) });
-            let broadcast = Broadcast { key: key.clone(), frame: frame.clone(), exclude, keep };
+            let broadcast = Broadcast { key: key.clone(), frame: frame.clone(), exclude, keep, told: None };
             assert!(node.delivery.deliver_here(&[broadcast]));
         }
         self.store.publish_event(&key, HeardEvent { frame, exclude, keep });
