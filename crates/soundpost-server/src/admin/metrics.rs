@@ -96,8 +96,7 @@ impl Collector for Scrape {
         self.reloads(&mut encoder)?;
         self.handshakes(&mut encoder)?;
         redis::encode(&self.node.adapter, &mut encoder)?;
-        let lost = self.node.delivery.webhooks.refused();
-        webhooks::encode(&self.apps, &self.node.webhooks, lost, &mut encoder)?;
+        webhooks::encode(&self.apps, &self.node.webhooks, &mut encoder)?;
         process::encode(&mut encoder)
     }
 }

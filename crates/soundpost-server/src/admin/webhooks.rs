@@ -14,14 +14,10 @@ use crate::{
     webhook::{Meters, WebhookMetrics, metrics::Dropped},
 };
 
-/// Why events are dropped before it is known which webhook wants them.
-const INBOX: &str = "inbox";
-
-/// Nothing of apps without webhooks. `refused`: happenings for which the inbox had no room.
+/// Nothing of apps without webhooks.
 pub(super) fn encode(
     apps: &AppTable,
     meters: &Meters,
-    refused: u64,
     encoder: &mut DescriptorEncoder<'_>,
 ) -> Result<(), fmt::Error> {
     let apps: Vec<_> = apps
@@ -32,11 +28,11 @@ pub(super) fn encode(
             Some(Of { app: app.app.id.as_str(), queued_max, metrics: meters.find(app.index)? })
         })
         .collect();
-    if apps.is_empty() && refused == 0 {
+    if apps.is_empty() {
         return Ok(());
     }
     counters(&apps, encoder)?;
-    dropped(&apps, refused, encoder)?;
+    dropped(&apps, encoder)?;
     gauges(&apps, encoder)?;
     let help = "From when an event happened until its receiver has taken it";
     let name = "soundpost_webhooks_delivery_seconds";
@@ -77,15 +73,13 @@ fn counters(apps: &[Of<'_>], encoder: &mut DescriptorEncoder<'_>) -> Result<(), 
     Ok(())
 }
 
-fn dropped(apps: &[Of<'_>], refused: u64, encoder: &mut DescriptorEncoder<'_>) -> Result<(), fmt::Error> {
+fn dropped(apps: &[Of<'_>], encoder: &mut DescriptorEncoder<'_>) -> Result<(), fmt::Error> {
     let by_reason = apps.iter().flat_map(|of| {
         Dropped::ALL.map(|(dropped, reason)| {
             (ReasonLabels { app: of.app.to_owned(), reason }, of.metrics.dropped(dropped).value())
         })
     });
-    let before_any = (ReasonLabels { app: String::new(), reason: INBOX }, refused);
-    let by_reason = by_reason.chain([before_any]);
-    let help = "Events that no receiver gets; without an app if it is not known whose they were";
+    let help = "Events that no receiver gets";
     family(encoder, "soundpost_webhooks_dropped", help, MetricType::Counter, by_reason)
 }
 
@@ -115,17 +109,17 @@ mod tests {
     use crate::apps::Apps;
 
     #[derive(Debug)]
-    struct Scrape(Arc<AppTable>, Arc<Meters>, u64);
+    struct Scrape(Arc<AppTable>, Arc<Meters>);
 
     impl Collector for Scrape {
         fn encode(&self, mut encoder: DescriptorEncoder<'_>) -> Result<(), fmt::Error> {
-            encode(&self.0, &self.1, self.2, &mut encoder)
+            encode(&self.0, &self.1, &mut encoder)
         }
     }
 
-    fn scrape(apps: &Apps, meters: &Arc<Meters>, refused: u64) -> String {
+    fn scrape(apps: &Apps, meters: &Arc<Meters>) -> String {
         let mut registry = Registry::default();
-        registry.register_collector(Box::new(Scrape(apps.table(), Arc::clone(meters), refused)));
+        registry.register_collector(Box::new(Scrape(apps.table(), Arc::clone(meters))));
         let mut text = String::new();
         text_of(&mut text, &registry).unwrap();
         text
@@ -148,15 +142,16 @@ mod tests {
     fn every_number_of_an_app_with_webhooks_has_its_line_and_no_other_app_any() {
         let apps = Apps::new(vec![app("plain"), hooked("shop", &["http://a.test/", "http://b.test/"])], 1);
         let meters = Arc::new(Meters::default());
-        assert_eq!(scrape(&apps, &meters, 0), "# EOF\n");
+        assert_eq!(scrape(&apps, &meters), "# EOF\n");
         let metrics = meters.of(apps.by_id("shop").unwrap().index);
         metrics.sent.add(5);
         metrics.failed.add(2);
         metrics.retried.add(1);
         metrics.depth.moved(0, 7);
+        metrics.dropped(Dropped::Inbox).add(3);
         metrics.settled(Fate::Delivered, Duration::from_millis(30));
         metrics.settled(Fate::Refused(410), Duration::ZERO);
-        let text = scrape(&apps, &meters, 3);
+        let text = scrape(&apps, &meters);
         for line in [
             r#"soundpost_webhooks_sent_total{app="shop"} 5"#,
             r#"soundpost_webhooks_failed_total{app="shop"} 2"#,
@@ -164,7 +159,7 @@ mod tests {
             r#"soundpost_webhooks_delivered_total{app="shop"} 1"#,
             r#"soundpost_webhooks_dropped_total{app="shop",reason="refused"} 1"#,
             r#"soundpost_webhooks_dropped_total{app="shop",reason="expired"} 0"#,
-            r#"soundpost_webhooks_dropped_total{app="",reason="inbox"} 3"#,
+            r#"soundpost_webhooks_dropped_total{app="shop",reason="inbox"} 3"#,
             r#"soundpost_webhooks_queued{app="shop"} 7"#,
             r#"soundpost_webhooks_queued_max{app="shop"} 20072"#,
             r#"soundpost_webhooks_delivery_seconds_bucket{le="0.025",app="shop"} 0"#,

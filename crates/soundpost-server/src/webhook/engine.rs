@@ -8,7 +8,7 @@ mod source;
 mod targets;
 
 use std::{
-    collections::VecDeque,
+    collections::{HashMap, VecDeque},
     sync::Arc,
     time::{Duration, Instant},
 };
@@ -26,8 +26,12 @@ pub use self::{
     source::{Source, TargetKey},
     targets::Targets,
 };
-use super::{Inbox, Meters};
-use crate::{apps::Apps, config::RedisSettings, seldom::Seldom};
+use super::{Inbox, Meters, metrics::Dropped};
+use crate::{
+    apps::{AppIndex, Apps},
+    config::RedisSettings,
+    seldom::Seldom,
+};
 
 /// A node that ends waits at most so long for what its webhooks are still to be sent, after its clients are gone.
 pub const FAREWELL: Duration = Duration::from_secs(5);
@@ -148,7 +152,7 @@ impl Run {
         }
         let next = self.source.take(&mut self.happenings, self.taken_at, &self.inbox, &mut self.targets);
         self.targets.hand_over();
-        self.refused.look(self.inbox.refused());
+        self.refused.look(self.inbox.take_refused(), &self.targets);
         // Beside a rest the inbox was not looked at, and its word that something came may be used up.
         if is_rest { Some(self.taken_at) } else { next }
     }
@@ -195,22 +199,28 @@ impl Run {
     }
 }
 
-/// Happenings that found no room in the inbox.
+/// Happenings that found no room in the inbox, of each app those that no line of the log has named yet.
 #[derive(Debug, Default)]
-struct Refused {
-    told: u64,
-    line: Seldom,
-}
+struct Refused(HashMap<AppIndex, (u64, Seldom)>);
 
 impl Refused {
-    fn look(&mut self, refused: u64) {
-        if refused > self.told && self.line.is_due() {
-            let lost = refused - self.told;
-            warn!(
-                lost,
-                "webhooks: happenings lost, because more happens than this node can take up; is its CPU full?"
-            );
-            self.told = refused;
+    /// So many more were refused.
+    fn look(&mut self, refused: impl IntoIterator<Item = (AppIndex, u64)>, targets: &Targets) {
+        for (app, lost) in refused {
+            // Of one that was removed nobody wants to know any more.
+            let Some(app_id) = targets.id(app) else { continue };
+            targets.metrics(app).dropped(Dropped::Inbox).add(lost);
+            self.0.retain(|app, _| targets.id(*app).is_some());
+            let (untold, line) = self.0.entry(app).or_default();
+            *untold += lost;
+            if line.is_due() {
+                let lost = std::mem::take(untold);
+                warn!(
+                    app = app_id.as_str(),
+                    lost,
+                    "webhooks: happenings lost, because more happens than this node can take up; is its CPU full?"
+                );
+            }
         }
     }
 }

@@ -1,7 +1,7 @@
 //! What has happened and nobody was told of yet.
 
 use std::{
-    collections::VecDeque,
+    collections::{HashMap, VecDeque},
     ops::Deref,
     sync::{
         Arc,
@@ -10,6 +10,7 @@ use std::{
     time::Instant,
 };
 
+use foldhash::quality::RandomState;
 use parking_lot::Mutex;
 use soundpost_protocol::{
     channel::ChannelName,
@@ -23,10 +24,13 @@ use tokio::sync::Notify;
 
 use crate::apps::AppIndex;
 
-/// Happenings that wait. Beyond it new ones are not taken.
+/// Happenings that wait, of all apps. Beyond it new ones are not taken.
 const HAPPENINGS_MAX: usize = 100_000;
 /// Their bytes.
 const HAPPENINGS_BYTES_MAX: usize = 32 << 20;
+/// An app may have this many times as much as is free. One alone has three quarters at most, two have three sevenths each,
+/// and so on: whoever comes next finds room.
+const SHARE: usize = 3;
 /// What a happening takes beside its texts, bytes.
 const OVERHEAD: usize = 128;
 
@@ -101,7 +105,6 @@ pub struct Inbox {
     last_id: AtomicU64,
     list: Mutex<List>,
     filled: Notify,
-    refused: AtomicU64,
     /// Counts the events that are noted and kept.
     kept: Arc<()>,
 }
@@ -110,20 +113,39 @@ pub struct Inbox {
 struct List {
     happenings: VecDeque<Happening>,
     bytes: usize,
+    /// How much of it is whose.
+    fills: HashMap<AppIndex, Fill, RandomState>,
+    /// How many found no room, since that was asked last.
+    refused: HashMap<AppIndex, u64, RandomState>,
+}
+
+#[derive(Clone, Copy, Debug, Default)]
+struct Fill {
+    happenings: usize,
+    bytes: usize,
+}
+
+impl List {
+    /// Counts one more happening of the app in, if there is room for it.
+    fn admit(&mut self, app: AppIndex, bytes: usize) -> bool {
+        let fill = self.fills.entry(app).or_default();
+        let free = HAPPENINGS_MAX.saturating_sub(self.happenings.len());
+        let free_bytes = HAPPENINGS_BYTES_MAX.saturating_sub(self.bytes + bytes);
+        if fill.happenings >= SHARE * free || fill.bytes + bytes > SHARE * free_bytes {
+            return false;
+        }
+        fill.happenings += 1;
+        fill.bytes += bytes;
+        self.bytes += bytes;
+        true
+    }
 }
 
 impl Inbox {
     /// For this life of the node, which with a number names each event.
     pub fn new(life: NodeId) -> Self {
         let (list, filled) = (Mutex::default(), Notify::new());
-        Self {
-            life,
-            last_id: AtomicU64::new(0),
-            list,
-            filled,
-            refused: AtomicU64::new(0),
-            kept: Arc::default(),
-        }
+        Self { life, last_id: AtomicU64::new(0), list, filled, kept: Arc::default() }
     }
 
     /// Notes that somebody has come. Whether any webhook wants to know is for the caller to ask, here and below.
@@ -163,28 +185,23 @@ impl Inbox {
         event.encode(EventId { life: self.life, number }, channel)
     }
 
-    /// Happenings that found no room.
-    pub fn refused(&self) -> u64 {
-        self.refused.load(Relaxed)
-    }
-
     fn put(&self, happening: Happening) {
-        let bytes = happening.what.bytes();
-        let mut list = self.list.lock();
-        let is_said = |last: &Happening| matches!(last.what, What::Told) && last.app == happening.app;
-        if matches!(happening.what, What::Told) && list.happenings.back().is_some_and(is_said) {
+        let (app, bytes) = (happening.app, happening.what.bytes());
+        let is_hint = matches!(happening.what, What::Told);
+        let list = &mut *self.list.lock();
+        let is_said = |last: &Happening| matches!(last.what, What::Told) && last.app == app;
+        if is_hint && list.happenings.back().is_some_and(is_said) {
             return;
         }
-        if list.happenings.len() >= HAPPENINGS_MAX || list.bytes + bytes > HAPPENINGS_BYTES_MAX {
-            drop(list);
-            self.refused.fetch_add(1, Relaxed);
+        if !list.admit(app, bytes) {
+            // Of a hint nothing is lost: the streams are looked at anyhow.
+            if !is_hint {
+                *list.refused.entry(app).or_default() += 1;
+            }
             return;
         }
-        list.bytes += bytes;
         list.happenings.push_back(happening);
-        let is_first = list.happenings.len() == 1;
-        drop(list);
-        if is_first {
+        if list.happenings.len() == 1 {
             self.filled.notify_one();
         }
     }
@@ -194,6 +211,12 @@ impl Inbox {
         let list = &mut *self.list.lock();
         std::mem::swap(&mut list.happenings, into);
         list.bytes = 0;
+        list.fills.clear();
+    }
+
+    /// How many happenings of each app found no room, since this was asked last.
+    pub fn take_refused(&self) -> HashMap<AppIndex, u64, RandomState> {
+        std::mem::take(&mut self.list.lock().refused)
     }
 
     /// Waits until something was noted since the last call. Cancel safe.
@@ -204,23 +227,37 @@ impl Inbox {
 
 #[cfg(test)]
 mod tests {
-    use soundpost_protocol::app::Limits;
+    use soundpost_protocol::{app::Limits, socket_id::SocketId};
 
     use super::*;
     use crate::apps::Apps;
 
-    fn app() -> AppIndex {
+    fn apps<const COUNT: usize>() -> [AppIndex; COUNT] {
         use soundpost_protocol::app::{App, AppId, AppKey, AppSecret};
-        let name = || (AppId::parse("a").unwrap(), AppKey::parse("a").unwrap());
-        let (id, key) = name();
-        let apps = Apps::new(vec![App::new(id, key, AppSecret::new("secret"))], 1);
-        apps.table().all()[0].index
+        let app = |number: usize| {
+            let name = format!("a{number}");
+            App::new(AppId::parse(&name).unwrap(), AppKey::parse(&name).unwrap(), AppSecret::new("secret"))
+        };
+        let apps = Apps::new((0..COUNT).map(app).collect(), 1);
+        std::array::from_fn(|number| apps.by_id(&format!("a{number}")).unwrap().index)
+    }
+
+    fn channel() -> ChannelName {
+        ChannelName::parse("orders", &Limits::default()).unwrap()
+    }
+
+    /// So many happenings of an app; how many of them found no room.
+    fn flood(inbox: &Inbox, app: AppIndex, happenings: usize) -> u64 {
+        for _ in 0..happenings {
+            inbox.left(app, Subject::Channel(channel()), Instant::now());
+        }
+        inbox.take_refused().remove(&app).unwrap_or(0)
     }
 
     #[test]
     fn happenings_come_out_in_their_order_with_ids_of_their_own() {
-        let (inbox, app, now) = (Inbox::new(NodeId(7)), app(), Instant::now());
-        let channel = ChannelName::parse("orders", &Limits::default()).unwrap();
+        let (inbox, [app], now) = (Inbox::new(NodeId(7)), apps(), Instant::now());
+        let channel = channel();
         inbox.came(app, Subject::Channel(channel.clone()), now);
         inbox.event(app, &Event::CacheMiss, &channel, now);
         inbox.event(app, &Event::CacheMiss, &channel, now);
@@ -237,17 +274,66 @@ mod tests {
     }
 
     #[test]
-    fn what_finds_no_room_is_counted() {
-        let (inbox, app, now) = (Inbox::new(NodeId(7)), app(), Instant::now());
-        let channel = ChannelName::parse("orders", &Limits::default()).unwrap();
-        for _ in 0..=HAPPENINGS_MAX {
-            inbox.left(app, Subject::Channel(channel.clone()), now);
-        }
-        assert_eq!(inbox.refused(), 1);
+    fn who_floods_it_leaves_room_for_the_others() {
+        let (inbox, [one, two, three]) = (Inbox::new(NodeId(7)), apps());
+        // What is left is a third of what it has.
+        assert_eq!(flood(&inbox, one, 100_000), 25_000);
+        // The next has three times what is left then, and so on.
+        assert_eq!(flood(&inbox, two, 100_000), 100_000 - 18_750);
+        assert_eq!(flood(&inbox, three, 4000), 0);
+        assert_eq!(flood(&inbox, one, 10), 10);
+        assert_eq!(inbox.take_refused().len(), 0, "said once");
         let mut taken = VecDeque::new();
         inbox.take(&mut taken);
-        assert_eq!(taken.len(), HAPPENINGS_MAX);
-        inbox.left(app, Subject::Channel(channel), now);
-        assert_eq!(inbox.refused(), 1);
+        assert_eq!(taken.len(), 75_000 + 18_750 + 4000);
+        assert_eq!(flood(&inbox, one, 75_000), 0, "all is free again");
+    }
+
+    #[test]
+    fn bytes_are_shared_like_happenings() {
+        let (inbox, [one, two], now) = (Inbox::new(NodeId(7)), apps(), Instant::now());
+        let event = |megabytes: usize| {
+            let data = format!("\"{}\"", "x".repeat((megabytes << 20) - 1000));
+            let socket_id = SocketId { left: 1, right: 2 };
+            let event = Event::ClientEvent { event: "client-x", data: Some(&data), socket_id, user_id: None };
+            inbox.encode(&event, &channel())
+        };
+        let (large, largest) = (event(1), event(16));
+        inbox.note(one, &largest, now);
+        (0..20).for_each(|_| inbox.note(one, &large, now));
+        // 24 of 32 MiB.
+        assert_eq!(inbox.take_refused().remove(&one), Some(12));
+        (0..7).for_each(|_| inbox.note(two, &large, now));
+        assert_eq!(inbox.take_refused().remove(&two), Some(1));
+        assert_eq!(inbox.list.lock().bytes >> 20, 29);
+    }
+
+    #[test]
+    fn a_hint_is_given_once_in_a_row_and_not_missed() {
+        let (inbox, [one, two], now) = (Inbox::new(NodeId(7)), apps(), Instant::now());
+        for app in [one, one, two, two, one] {
+            inbox.has_told(app, now);
+        }
+        let mut taken = VecDeque::new();
+        inbox.take(&mut taken);
+        assert_eq!(taken.iter().map(|happening| happening.app).collect::<Vec<_>>(), [one, two, one]);
+        flood(&inbox, one, 80_000);
+        inbox.has_told(one, now);
+        assert_eq!(inbox.take_refused().len(), 0);
+    }
+
+    #[test]
+    fn what_was_noted_is_noted_as_long_as_anybody_keeps_it() {
+        let (inbox, [app], now) = (Inbox::new(NodeId(7)), apps(), Instant::now());
+        inbox.left(app, Subject::Channel(channel()), now);
+        assert!(!inbox.has_noted(), "of events alone");
+        inbox.event(app, &Event::CacheMiss, &channel(), now);
+        let mut taken = VecDeque::new();
+        inbox.take(&mut taken);
+        let kept = taken.clone();
+        drop(taken);
+        assert!(inbox.has_noted());
+        drop(kept);
+        assert!(!inbox.has_noted());
     }
 }

@@ -50,16 +50,19 @@ pub enum Dropped {
     TooLarge,
     /// [`Fate::Abandoned`]: the webhook was removed, or the node has ended, before it was sent.
     Abandoned,
+    /// The inbox had no room for what has happened; it is not known how many webhooks would have been told.
+    Inbox,
 }
 
 impl Dropped {
     /// Every reason with the word of its label, in the order of declaration.
-    pub const ALL: [(Self, &'static str); 5] = [
+    pub const ALL: [(Self, &'static str); 6] = [
         (Self::Refused, Fate::Refused(0).word()),
         (Self::Expired, Fate::Expired.word()),
         (Self::Overflow, Fate::Overflow.word()),
         (Self::TooLarge, Fate::TooLarge.word()),
         (Self::Abandoned, Fate::Abandoned.word()),
+        (Self::Inbox, "inbox"),
     ];
 
     /// `None`: it was delivered.
@@ -160,8 +163,9 @@ mod tests {
         metrics.settled(Fate::Refused(410), Duration::ZERO);
         assert_eq!(metrics.delivered.value(), 1);
         let dropped = Dropped::ALL.map(|(reason, word)| (word, metrics.dropped(reason).value()));
-        let expected = [("refused", 2), ("expired", 1), ("overflow", 1), ("too_large", 1), ("abandoned", 0)];
-        assert_eq!(dropped, expected);
+        let expected = [2, 1, 1, 1, 0, 0];
+        let words = ["refused", "expired", "overflow", "too_large", "abandoned", "inbox"];
+        assert_eq!(dropped, std::array::from_fn(|at| (words[at], expected[at])));
     }
 
     #[test]

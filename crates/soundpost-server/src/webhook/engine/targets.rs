@@ -8,7 +8,7 @@ use std::{
 };
 
 use soundpost_protocol::{
-    app::App,
+    app::{App, AppId},
     channel::ChannelName,
     webhook::{
         Carrier as How, Webhook,
@@ -123,6 +123,11 @@ impl Targets {
     ) -> impl Iterator<Item = &'a TargetKey> {
         let entries = self.by_app.get(&app).map_or(&[][..], Vec::as_slice);
         entries.iter().filter(move |entry| entry.webhook.target.wants(kind, channel)).map(|entry| &entry.key)
+    }
+
+    /// What all nodes call an app that has some; `None`: it has none any more.
+    pub(super) fn id(&self, app: AppIndex) -> Option<&AppId> {
+        self.by_app.get(&app)?.first().map(|entry| &entry.key.app_id)
     }
 
     /// Where those of an app are counted.

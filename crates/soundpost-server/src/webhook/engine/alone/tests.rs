@@ -14,7 +14,11 @@ use soundpost_protocol::{
 use super::*;
 use crate::{
     apps::Apps,
-    webhook::{Meters, engine::Source},
+    webhook::{
+        Meters,
+        engine::{Refused, Source},
+        metrics::Dropped,
+    },
 };
 
 /// One app with webhooks, and all that is told to them, which nobody sends.
@@ -234,4 +238,18 @@ fn misses_are_remembered_up_to_a_bound() {
     assert!(misses.has_told(key(2 * Misses::COUNT_MAX - 1), now));
     assert!(!misses.has_told(key(1), now + Misses::QUIET));
     assert_eq!(misses.told.len(), 1);
+}
+
+#[tokio::test]
+async fn what_found_no_room_is_counted_for_its_app() {
+    let stage = Stage::new(vec![webhook(COMINGS, "")]);
+    let count = || stage.targets.metrics(stage.app).dropped(Dropped::Inbox).value();
+    let mut refused = Refused::default();
+    refused.look([(stage.app, 3)], &stage.targets);
+    refused.look([(stage.app, 4)], &stage.targets);
+    assert_eq!((count(), refused.0[&stage.app].0), (7, 4), "a line a minute");
+    // An app that is gone, or has no webhooks any more.
+    let gone = Stage::new(vec![]);
+    Refused::default().look([(gone.app, 1)], &gone.targets);
+    assert_eq!(gone.targets.metrics(gone.app).dropped(Dropped::Inbox).value(), 0);
 }
