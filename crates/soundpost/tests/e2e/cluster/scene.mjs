@@ -161,6 +161,14 @@ export class Scene {
     return { refused, 'slowest answer': `${Math.round(slowest)} ms` }
   }
 
+  /**
+   * None of the publisher's triggers was refused, as its node has its Redis. Asserted where the machine has not kept the
+   * control waiting for a good part of the second that Redis has for an answer: then Redis was waiting too.
+   */
+  assertTaken({ refused }) {
+    if (Math.max(...this.#control) < ANSWERED / 2) assert.equal(refused, 0, 'triggers were refused')
+  }
+
   /** Users who stayed were never seen to come or go, and kept their connection. */
   assertQuiet(since) {
     const ids = new Set(this.stable.map(({ user }) => user))
