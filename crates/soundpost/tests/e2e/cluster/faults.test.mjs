@@ -2,7 +2,7 @@
 
 import assert from 'node:assert/strict'
 import { test } from 'node:test'
-import { Inbox, eventually, lateBy } from '../harness.mjs'
+import { Inbox, eventually } from '../harness.mjs'
 import { MASTER, startSentinel } from './redis.mjs'
 import { MEMBERS_GONE, ON_A_LOADED_MACHINE, PRESENCE_EQUAL, ROOM, SERVICE_BACK, around, between, isDegraded, pause, setScene } from './scene.mjs'
 import { report } from './stage.mjs'
@@ -26,7 +26,7 @@ test('a node is killed', async (t) => {
   cluster.abandon(b)
   // One of its users finds another node before the others know.
   await cluster.seated(c, 'B2', [ROOM, 'orders'])
-  const agreed = await cluster.agreed(killed, lateBy(MEMBERS_GONE))
+  const agreed = await cluster.agreed(killed, MEMBERS_GONE)
 
   const others = scene.stable.filter(({ node }) => node !== b)
   for (const [user, seen] of [['B1', ['removed']], ['B2', []], ['both', []]]) {
@@ -54,9 +54,9 @@ test('redis is killed and comes back empty', async (t) => {
   await pause(2000)
   const back = performance.now()
   await cluster.redis.start({ isEmpty: true })
-  const served = await scene.served(back, lateBy(SERVICE_BACK + ON_A_LOADED_MACHINE))
+  const served = await scene.served(back, SERVICE_BACK + ON_A_LOADED_MACHINE)
   await scene.rest()
-  const agreed = await cluster.agreed(back, lateBy(PRESENCE_EQUAL + ON_A_LOADED_MACHINE))
+  const agreed = await cluster.agreed(back, PRESENCE_EQUAL + ON_A_LOADED_MACHINE)
   scene.assertQuiet(killed)
   const figures = { agreed, served: `${served} ms`, ...(await scene.pings()), ...scene.assertAnswered(killed) }
   assert.ok(figures.refused > 0)
@@ -74,9 +74,9 @@ test('a node is cut off from redis for 3 s, its connections stay open', async (t
   await pause(3000 - (performance.now() - cut))
   const healed = performance.now()
   b.proxy.heal()
-  const served = await scene.served(healed, lateBy(SERVICE_BACK + ON_A_LOADED_MACHINE))
+  const served = await scene.served(healed, SERVICE_BACK + ON_A_LOADED_MACHINE)
   await scene.rest()
-  const agreed = await cluster.agreed(healed, lateBy(PRESENCE_EQUAL + ON_A_LOADED_MACHINE))
+  const agreed = await cluster.agreed(healed, PRESENCE_EQUAL + ON_A_LOADED_MACHINE)
   scene.assertQuiet(cut)
   const figures = { agreed, served: `${served} ms`, ...(await scene.pings()), ...scene.assertAnswered(cut) }
   scene.assertTaken(figures)
@@ -98,9 +98,9 @@ test('sentinel fails over', async (t) => {
   const promoted = performance.now()
   await cluster.gathered(await redis.current())
   const moved = performance.now()
-  const served = await scene.served(moved, lateBy(SERVICE_BACK + ON_A_LOADED_MACHINE))
+  const served = await scene.served(moved, SERVICE_BACK + ON_A_LOADED_MACHINE)
   await scene.rest()
-  const agreed = await cluster.agreed(moved, lateBy(PRESENCE_EQUAL + ON_A_LOADED_MACHINE))
+  const agreed = await cluster.agreed(moved, PRESENCE_EQUAL + ON_A_LOADED_MACHINE)
   scene.assertQuiet(began)
   const figures = { agreed, moved: `${Math.round(moved - promoted)} ms`, served: `${served} ms`, ...(await scene.pings()), ...scene.assertAnswered(began) }
   // What the old master had last, the new one may never get.

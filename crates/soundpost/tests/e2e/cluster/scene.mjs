@@ -2,7 +2,7 @@
 // clients whose pings show whether a worker waits for anything.
 
 import assert from 'node:assert/strict'
-import { DEADLINE, configOf, eventually, startServer } from '../harness.mjs'
+import { DEADLINE, configOf, eventually, lateBy, startServer } from '../harness.mjs'
 import { startCluster } from './stage.mjs'
 
 export const ROOM = 'presence-room'
@@ -119,7 +119,7 @@ export class Scene {
       return eventually(() => watching.every((seat) => seat.log(SERVICE).events.some(isIt)), mark, 500).catch(() => false)
     }
     await Promise.all(this.cluster.alive.map((node) =>
-      eventually(() => isServed(node), `service of node ${node.name}`, milliseconds - (performance.now() - since))))
+      eventually(() => isServed(node), `service of node ${node.name}`, lateBy(milliseconds) - (performance.now() - since))))
     return Math.round(performance.now() - since)
   }
 

@@ -28,6 +28,8 @@ class Log {
   since
   leftAt
   problems = []
+  /** What the server said of it when it refused the last subscription. */
+  refusal
 
   constructor(name, user) {
     this.name = name
@@ -47,11 +49,11 @@ class Log {
 
   take(at, event, data) {
     if (event === SUCCEEDED) this.#begin(data.presence)
+    else if (event === 'pusher:subscription_error') this.#refuse(data)
     else if (this.isLeaving) this.late += 1
     else if (event === 'pusher_internal:member_added') this.#change(at, 'added', data.user_id)
     else if (event === 'pusher_internal:member_removed') this.#change(at, 'removed', data.user_id)
     else if (event === 'pusher_internal:subscription_count') this.#number(at, data.subscription_count)
-    else if (event === 'pusher:subscription_error') this.problems.push(`subscription refused: ${JSON.stringify(data)}`)
     else {
       if (!this.isSubscribed) this.problems.push(`${event} before the subscription`)
       this.events.push({ at, event, data })
@@ -68,6 +70,11 @@ class Log {
     if (presence.count !== ids.length || presence.ids.length !== ids.length) this.problems.push('a roster that is at odds with itself')
     if (!ids.includes(this.user)) this.problems.push(`${this.user} is not in the first roster`)
     this.roster = new Set(ids)
+  }
+
+  #refuse(data) {
+    this.refusal = JSON.stringify(data)
+    this.problems.push(`subscription refused: ${this.refusal}`)
   }
 
   #number(at, count) {
@@ -136,15 +143,17 @@ export class Seat {
   async join(...names) {
     for (const name of names) {
       this.wants.add(name)
+      this.log(name).refusal = undefined
       this.client.subscribe(name)
     }
     for (const name of names) {
       const log = this.log(name)
-      const yes = () => log.isSubscribed
-      await eventually(yes, `subscription of ${this.user} to ${name} at ${this.node.name}`).catch((error) => {
+      const answer = () => log.isSubscribed || log.refusal
+      await eventually(answer, `subscription of ${this.user} to ${name} at ${this.node.name}`).catch((error) => {
         const state = `${this.client.connection.state}, ${this.connections} connections, ${log.yeses} times subscribed on this one`
         throw new Error(`${error.message}; ${[state, ...log.problems].join(', ')}`)
       })
+      if (!log.isSubscribed) throw new Error(`subscription of ${this.user} to ${name} at ${this.node.name} refused: ${log.refusal}`)
       Object.assign(log, { since: performance.now(), leftAt: undefined })
     }
     return this.log(names[0])

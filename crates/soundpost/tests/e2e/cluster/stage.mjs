@@ -3,7 +3,7 @@
 
 import assert from 'node:assert/strict'
 import { readFileSync } from 'node:fs'
-import { APP, Clients, DEADLINE, configOf, eventually, sdk, startServer } from '../harness.mjs'
+import { APP, Clients, DEADLINE, configOf, eventually, lateBy, sdk, startServer } from '../harness.mjs'
 import { startFaultProxy } from './fault_proxy.mjs'
 import { account, Publisher } from './publisher.mjs'
 import { remains } from './remains.mjs'
@@ -261,7 +261,7 @@ export class Cluster {
 
   /** Waits until everybody sees the truth; gives the milliseconds from `since` until then. */
   async agreed(since, milliseconds = DEADLINE) {
-    const until = performance.now() + milliseconds - (performance.now() - since)
+    const until = since + lateBy(milliseconds)
     for (;;) {
       const differences = await this.differences().catch(({ message, url, body }) => [`${message} ${url?.split('?')[0] ?? ''} ${body ?? ''}`])
       const now = performance.now()
