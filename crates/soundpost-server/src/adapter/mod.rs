@@ -142,8 +142,8 @@ impl Adapter {
         }
     }
 
-    /// Takes a client event, and what webhooks are told of it. They are told if anybody gets it. Nobody waits for a receipt: where one would have said no, its sender is told by
-    /// [`Hearing::relay_failed`].
+    /// Takes a client event, and what webhooks are told of it: they are told if anybody gets it. Nobody waits for a
+    /// receipt: where one would have said no, its sender is told by [`Hearing::relay_failed`].
     ///
     /// Errors: [`Refused`].
     pub fn relay(&self, broadcast: &Broadcast) -> Result<(), Refused> {

@@ -19,7 +19,8 @@ pub enum Effect {
     /// Give the topic up. The channel is idle.
     Unsubscribe,
     /// Change the own share and say so on the topic, both or neither; only if the share's last change is `follows`, or
-    /// `follows` is 0 and the share is empty. For a count it is enough that there is a share, or that `follows` is 0. Then [`ClusterChannel::done`], else [`ClusterChannel::refused`].
+    /// `follows` is 0 and the share is empty. For a count it is enough that there is a share, or that `follows` is 0.
+    /// Then [`ClusterChannel::done`], else [`ClusterChannel::refused`].
     Change {
         /// The number of the change.
         sequence: u64,

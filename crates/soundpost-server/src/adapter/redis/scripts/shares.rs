@@ -70,9 +70,9 @@ return {out, over, redis.call('GET', KEYS[3]), redis.call('PTTL', KEYS[3])}
 /// count (empty on presence channels), how many predecessors, how many other lives, how many users who have gone, the
 /// ones, the others and the last, then field and value of each connection.
 ///
-/// What was confirmed is empty, or `1` if this life was on the channel, `2` if it was leaving it, else `0`, then of each connection in its order
-/// whether its user was there: `2` here, `1` elsewhere, `0` not. The users who have gone were here, too: they are held
-/// where their share is forgotten, and so is the channel.
+/// What was confirmed is empty, or `1` if this life was on the channel, `2` if it was leaving it, else `0`, then of each
+/// connection in its order whether its user was there: `2` here, `1` elsewhere, `0` not. The users who have gone were here,
+/// too: they are held where their share is forgotten, and so is the channel.
 ///
 /// Answers `over`, `stale`, or `done`, for how many milliseconds something is held now that was not before, or -1, a list of
 /// lives and their shares, those of the other lives that have a tombstone, then what is kept, and for how many milliseconds.
