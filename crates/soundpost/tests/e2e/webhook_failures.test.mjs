@@ -136,7 +136,7 @@ describe('targets that fail', { concurrency: 4 }, () => {
     await eventually(() => numbers(target, 'private-hanging').length === 1, 'second attempt of the channel that hangs')
     const [one, two] = target.requests.filter(({ text }) => text.includes('private-hanging'))
     const after = Math.round(two.at - one.at)
-    assert.ok(after > ATTEMPT + 1000 - EARLY && after < ATTEMPT + 1000 + lateBy(LATE), `again after ${after} ms`)
+    assert.ok(after > ATTEMPT + 1000 - lateBy(EARLY) && after < ATTEMPT + 1000 + lateBy(LATE), `again after ${after} ms`)
     assert.notEqual(one.port, two.port, 'on a connection of its own')
     t.diagnostic(`second attempt after ${after} ms`)
     await target.verified()
