@@ -137,6 +137,17 @@ impl<K: Clone + Eq + Hash> Holds<K> {
         gone.extend(std::mem::take(&mut self.due).into_values());
     }
 
+    /// Keeps only these: of the others nobody will say any more that they are back.
+    pub fn retain(&mut self, mut is_kept: impl FnMut(&K) -> bool) {
+        self.due.retain(|_, subject| {
+            let keeps = is_kept(subject);
+            if !keeps {
+                self.held.remove(subject);
+            }
+            keeps
+        });
+    }
+
     /// Departures that are held.
     pub fn len(&self) -> usize {
         self.held.len()
@@ -179,6 +190,19 @@ mod tests {
         assert_eq!(polled(&mut holds, start + HOLD), (vec!['a'], None));
         assert_eq!(holds.came(&'a'), Arrival::News);
         assert!(holds.is_empty());
+    }
+
+    #[test]
+    fn what_is_not_kept_is_not_told_and_comes_anew() {
+        let (start, mut holds) = (Instant::now(), holds(10));
+        for subject in ['a', 'b', 'c'] {
+            holds.left(subject, start);
+        }
+        holds.retain(|subject| *subject == 'b');
+        assert_eq!(holds.len(), 1);
+        assert_eq!(holds.came(&'a'), Arrival::News);
+        holds.left('a', start + SECOND);
+        assert_eq!(polled(&mut holds, start + HOLD), (vec!['b'], Some(start + SECOND + HOLD)));
     }
 
     #[test]

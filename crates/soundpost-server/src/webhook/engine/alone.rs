@@ -51,7 +51,8 @@ impl Alone {
                         tell(app, &subject.1.arrival(), &subject.1, at, inbox, targets);
                     }
                 }
-                What::Left(subject) => self.holds.left((app, subject), at),
+                What::Left(subject) if targets.care(app, &subject) => self.holds.left((app, subject), at),
+                What::Left(_) => {}
                 What::Event(event) => self.event(app, &event, at, targets),
                 // There are no streams.
                 What::Told => {}
@@ -62,6 +63,12 @@ impl Alone {
         let next = self.holds.poll(seen, &mut self.gone);
         self.tell_gone(now, inbox, targets);
         if happenings.is_empty() { next } else { Some(now) }
+    }
+
+    /// The targets are others now. Of whom none of them cares about, it is not noted who comes back: a departure that is
+    /// held may not be true any more when somebody cares again.
+    pub(super) fn followed(&mut self, targets: &Targets) {
+        self.holds.retain(|(app, subject)| targets.care(*app, subject));
     }
 
     /// Tells all departures that are held.

@@ -60,6 +60,15 @@ impl Source {
         }
     }
 
+    /// All targets are as the settings say now.
+    pub(super) fn followed(&mut self, targets: &Targets) {
+        match self {
+            Self::Alone(alone) => alone.followed(targets),
+            // Each script is told what is wanted.
+            Self::Streams(_) => {}
+        }
+    }
+
     /// Takes up happenings, in their order; when to be called again, if nothing happens. What it leaves is for then.
     /// `now`: when they were taken.
     pub(super) fn take(

@@ -13,6 +13,7 @@ use soundpost_protocol::{
     webhook::{
         Carrier as How, Webhook,
         event::{Encoded, EventKind},
+        hold::Subject,
         queue::{ATTEMPT_TIMEOUT, QueueLimits},
     },
 };
@@ -91,6 +92,7 @@ impl Targets {
         before.into_values().flatten().for_each(|entry| entry.end(source));
         let indices: HashSet<_> = table.all().iter().map(|app| app.index).collect();
         self.meters.retain(|app| indices.contains(&app));
+        source.followed(self);
     }
 
     fn begin(&mut self, app: &RunningApp, webhook: &Arc<Webhook>, source: &mut Source) -> Entry {
@@ -112,6 +114,12 @@ impl Targets {
     pub fn want(&self, app: AppIndex, kind: EventKind, channel: &ChannelName) -> bool {
         let entries = self.by_app.get(&app).map_or(&[][..], Vec::as_slice);
         entries.iter().any(|entry| entry.webhook.target.wants(kind, channel))
+    }
+
+    /// Whether any wants to be told that somebody has come or gone; then both are noted.
+    pub(super) fn care(&self, app: AppIndex, subject: &Subject) -> bool {
+        let events = [subject.arrival(), subject.departure()];
+        events.iter().any(|event| self.want(app, event.kind(), subject.channel()))
     }
 
     /// Those that want an event of this kind of this channel.

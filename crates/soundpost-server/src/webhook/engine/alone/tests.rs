@@ -23,6 +23,7 @@ use crate::{
 
 /// One app with webhooks, and all that is told to them, which nobody sends.
 struct Stage {
+    apps: Arc<Apps>,
     inbox: Inbox,
     alone: Alone,
     targets: Targets,
@@ -44,16 +45,33 @@ fn webhook(events: &[&str], prefix: &str) -> Arc<Webhook> {
     Arc::new(Webhook::new(target, carrier))
 }
 
+fn app(webhooks: Vec<Arc<Webhook>>) -> App {
+    let (id, key) = (AppId::parse("a").unwrap(), AppKey::parse("a").unwrap());
+    App { webhooks, ..App::new(id, key, AppSecret::new("secret")) }
+}
+
 impl Stage {
     fn new(webhooks: Vec<Arc<Webhook>>) -> Self {
-        let (id, key) = (AppId::parse("a").unwrap(), AppKey::parse("a").unwrap());
-        let app = App { webhooks, ..App::new(id, key, AppSecret::new("secret")) };
-        let apps = Arc::new(Apps::new(vec![app], 1));
+        let apps = Arc::new(Apps::new(vec![app(webhooks)], 1));
         let index = apps.table().all()[0].index;
-        let mut targets = Targets::new(apps, Arc::new(Meters::default()), None);
-        targets.follow(&mut Source::Alone(Alone::new(1)));
+        let targets = Targets::new(Arc::clone(&apps), Arc::new(Meters::default()), None);
         let (inbox, alone) = (Inbox::new(NodeId(7)), Alone::new(1));
-        Self { inbox, alone, targets, app: index, start: Instant::now() }
+        let mut stage = Self { apps, inbox, alone, targets, app: index, start: Instant::now() };
+        stage.follow();
+        stage
+    }
+
+    fn follow(&mut self) {
+        let mut source = Source::Alone(std::mem::replace(&mut self.alone, Alone::new(1)));
+        self.targets.follow(&mut source);
+        let Source::Alone(alone) = source else { panic!("another source") };
+        self.alone = alone;
+    }
+
+    /// The app has these from now on.
+    fn reload(&mut self, webhooks: Vec<Arc<Webhook>>) {
+        self.apps.replace(vec![app(webhooks)]);
+        self.follow();
     }
 
     fn at(&self, seconds: f64) -> Instant {
@@ -238,6 +256,26 @@ fn misses_are_remembered_up_to_a_bound() {
     assert!(misses.has_told(key(2 * Misses::COUNT_MAX - 1), now));
     assert!(!misses.has_told(key(1), now + Misses::QUIET));
     assert_eq!(misses.told.len(), 1);
+}
+
+#[tokio::test]
+async fn what_nobody_cared_about_meanwhile_is_not_told() {
+    let mut stage = Stage::new(vec![webhook(COMINGS, ""), webhook(COMINGS, "b")]);
+    let [one, two] = ["a", "b"].map(|name| Subject::Channel(channel(name)));
+    for subject in [&one, &two] {
+        stage.came(subject, 0.0);
+        stage.left(subject, 1.0);
+    }
+    stage.take(1.1);
+    stage.told();
+    stage.left(&Subject::Channel(channel("a2")), 1.2);
+    // Of who comes back to the first nothing is noted while only the second webhook is there.
+    stage.reload(vec![webhook(COMINGS, "b")]);
+    stage.take(1.3);
+    stage.reload(vec![webhook(COMINGS, ""), webhook(COMINGS, "b")]);
+    assert_eq!(stage.take(2.0), Some(stage.at(4.0)));
+    assert_eq!(stage.take(5.0), None);
+    assert_eq!(stage.told(), [["channel_vacated b"], ["channel_vacated b"]]);
 }
 
 #[tokio::test]
