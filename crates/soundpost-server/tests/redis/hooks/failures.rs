@@ -8,6 +8,9 @@ use std::{
 use super::*;
 use receiver::{Act, status};
 
+/// Events that a sender delivers one after the other, in 20 ms each, before it must have heard of Redis, or does not send.
+const IN_DOUBT_MAX: usize = 50;
+
 #[test]
 fn what_a_dead_sender_leaves_is_sent_by_another_and_only_what_was_in_doubt_comes_again() {
     let store = Store::start();
@@ -93,8 +96,15 @@ fn a_sender_that_was_paused_begins_nothing_when_another_sends() {
     wait_until("it goes on", || metrics(&one).depth.value() == 0);
     assert_eq!(metrics(&one).sent.value(), sent);
     assert_eq!(sender(&store, &receiver), name(&two));
-    let sent = sent + metrics(&two).sent.value();
-    assert!((200..=201).contains(&sent), "{sent}: one was in doubt");
+    let mut sent: Vec<u64> = Vec::new();
+    while sent.last() != Some(&199) {
+        sent.push(number(&receiver.next().events()[0]));
+    }
+    // What it had delivered and could not take out any more comes again, once: what it sends in the time in which Redis
+    // answers, which is less than a second.
+    assert!(sent.windows(2).all(|pair| pair[1] <= pair[0] + 1), "{sent:?}");
+    assert!(sent.windows(2).filter(|pair| pair[1] <= pair[0]).count() <= 1, "{sent:?}");
+    assert!(sent.len() < 200 + IN_DOUBT_MAX, "{sent:?}");
 }
 
 #[test]
@@ -121,7 +131,7 @@ fn who_has_lost_the_lease_stops_at_once() {
     await_sender(&store, &receiver, &one);
     wait_until("all is settled", || depth(&store, &receiver) == 0);
     let sent = metrics(&one).sent.value();
-    assert!((200..=201).contains(&sent), "{sent}");
+    assert!((200..200 + IN_DOUBT_MAX as u64).contains(&sent), "{sent}");
 }
 
 #[test]
