@@ -164,14 +164,20 @@ fn words(store: &Store, receiver: &Receiver) -> Vec<String> {
     words.map(|event| event["data"].as_str().unwrap().to_owned()).collect()
 }
 
-#[test]
-fn what_nobody_got_is_not_told_and_what_somebody_may_have_got_is_told_if_he_has() {
-    let (store, receiver) = (Store::start(), Receiver::start(|_| status(200)));
-    let node = node_at(at(&store), &receiver, OnOutage::Refuse);
+/// Two members of the room, of whom the first has heard that the second came.
+fn in_the_room(node: &TestServer) -> (Client, Client) {
     let (mut zoe, mut ben) = (node.connect(), node.connect());
     zoe.join(ROOM, &member("zoe"));
     ben.join(ROOM, &member("ben"));
     zoe.event();
+    (zoe, ben)
+}
+
+#[test]
+fn what_nobody_got_is_not_told_and_what_somebody_may_have_got_is_told_if_he_has() {
+    let (store, receiver) = (Store::start(), Receiver::start(|_| status(200)));
+    let node = node_at(at(&store), &receiver, OnOutage::Refuse);
+    let (mut zoe, mut ben) = in_the_room(&node);
     let refused = |client: &mut Client| assert_eq!(client.event()["data"]["code"], 4301);
     store.server.pause();
     say(&mut zoe, "unconfirmed");
@@ -195,10 +201,7 @@ fn what_nobody_got_is_not_told_and_what_somebody_may_have_got_is_told_if_he_has(
 fn an_event_is_delivered_though_a_stream_does_not_take_it_and_told_when_it_does() {
     let (store, receiver) = (Store::start(), Receiver::start(|_| status(200)));
     let node = node_at(at(&store), &receiver, OnOutage::Refuse);
-    let (mut zoe, mut ben) = (node.connect(), node.connect());
-    zoe.join(ROOM, &member("zoe"));
-    ben.join(ROOM, &member("ben"));
-    zoe.event();
+    let (mut zoe, mut ben) = in_the_room(&node);
     wait_until("they are told of", || depth(&store, &receiver) == 0);
     let stream = key(&receiver, "q");
     store.say(&format!("DEL {stream}"));
